@@ -1,0 +1,45 @@
+# Run `make help`. Every target sets up what it needs first; `demo`, `test` and `bench` need root, for namespaces and eBPF.
+.PHONY: help build demo test lint bench clean setup require-root
+
+CARGO ?= cargo
+# Programs that cargo installed, and those in the system's directories, whoever calls.
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:/usr/sbin:/sbin
+
+help:
+	@echo 'make demo    a mesh of three pods on this machine, observed for some 20 s (root)'
+	@echo 'make test    everything that is tested: format, lints, unit, pipeline and kernel tests (root)'
+	@echo 'make build   target/release/meshd'
+	@echo 'make lint    format and lints alone'
+	@echo 'make bench   the benchmarks of bench/README.md (root)'
+	@echo 'make setup   installs what the others need; they call it themselves'
+	@echo 'make clean   removes what was built'
+
+setup:
+	@./setup.sh
+
+build:
+	@./setup.sh --build
+	$(CARGO) build --locked --release --package dataplane
+
+demo: require-root setup
+	@demo/run
+
+test: require-root setup lint
+	$(CARGO) build --locked --workspace --bins
+	$(CARGO) test --locked --workspace
+	$(or $(CARGO_TARGET_DIR),target)/debug/meshd doctor
+
+lint: setup
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --offline check bans licenses sources; \
+	else echo 'lint: cargo-deny is not installed, deny.toml was not checked'; fi
+
+bench: require-root setup
+	$(CARGO) run --locked --release --package bench
+
+clean:
+	$(CARGO) clean
+
+require-root:
+	@[ "$$(id -u)" = 0 ] || { echo 'Network namespaces and eBPF need root: sudo env "PATH=$$PATH" make $(MAKECMDGOALS)' >&2; exit 1; }
