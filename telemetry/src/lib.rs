@@ -1,1 +1,28 @@
-//! Placeholder.
+//! Records in; metrics and log lines out.
+//!
+//! [`Families`] keeps the series, written by the one record thread and read by any number of scrapes; [`Exposition`] is
+//! what a scrape reads.
+#![forbid(unsafe_code)]
+
+pub mod attribute;
+pub mod clock;
+pub mod config;
+pub mod connections;
+mod encode;
+pub mod exposition;
+pub mod families;
+pub mod fragment;
+pub mod increment;
+pub mod labels;
+pub mod selfmetrics;
+pub mod series;
+pub mod switches;
+
+pub use attribute::NodeAddresses;
+pub use clock::Clock;
+pub use config::{Config, LogFormat};
+pub use exposition::{Exposition, Format, negotiate};
+pub use families::{Ends, Families, Traffic};
+pub use labels::{ConnectionLabels, Flag, Reporter};
+pub use selfmetrics::SelfMetrics;
+pub use switches::{Switch, Switches};
