@@ -1,6 +1,10 @@
 //! Workloads and services as the mesh describes them (`istio.workload.Workload` and `Service`).
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
+
+use serde::Serialize;
+
+use crate::dump;
 
 /// A shared, immutable string, eight bytes wide.
 pub type Str = arcstr::ArcStr;
@@ -59,7 +63,8 @@ pub enum GatewayDestination {
 }
 
 /// Region, zone and subzone (`Locality`); empty where unknown.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Locality {
     /// Region.
     pub region: Str,
@@ -72,7 +77,8 @@ pub struct Locality {
 /// What takes connections or opens them: a pod, a VM (`istio.workload.Workload`).
 ///
 /// Defaults that the control plane leaves out are filled in: trust domain `cluster.local`, service account `default`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Workload {
     /// Unique in the mesh: `cluster//v1/Pod/namespace/name` and the like.
     pub uid: Str,
@@ -99,6 +105,7 @@ pub struct Workload {
     /// Canonical service revision.
     pub canonical_revision: Str,
     /// DNS name, for workloads without address.
+    #[serde(skip_serializing_if = "Str::is_empty")]
     pub hostname: Str,
     /// Addresses.
     pub addresses: Box<[IpAddr]>,
@@ -108,28 +115,38 @@ pub struct Workload {
     pub status: Health,
     /// Tunnel protocol.
     pub protocol: Protocol,
-    /// Services it is an endpoint of: `namespace/hostname` and port pairs, sorted by name.
-    pub services: Box<[(Str, Ports)]>,
-    /// What seldom is there, boxed so that a plain pod does not pay for it.
-    pub extra: Option<Box<WorkloadExtra>>,
+    /// Services it is an endpoint of: `namespace/hostname` and port pairs. In a snapshot sorted by name, and one list for all
+    /// workloads that have the same.
+    #[serde(serialize_with = "dump::services")]
+    pub services: Arc<[(Str, Ports)]>,
+    /// What seldom is there or is the same for many (waypoint, locality); in a snapshot one for all that have the same.
+    #[serde(flatten)]
+    pub extra: Option<Arc<WorkloadExtra>>,
 }
 
 /// The seldom-set part of a [`Workload`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct WorkloadExtra {
     /// Its waypoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub waypoint: Option<Gateway>,
     /// Gateway into its network.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub network_gateway: Option<Gateway>,
     /// It speaks HBONE itself.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub native_tunnel: bool,
     /// Application tunnel: protocol (`NONE`, `PROXY`) and port.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "dump::tunnel")]
     pub application_tunnel: Option<(Str, Option<u16>)>,
     /// Names of authorization policies (`namespace/name`).
+    #[serde(skip_serializing_if = "<[Str]>::is_empty")]
     pub authorization_policies: Box<[Str]>,
     /// Locality.
     pub locality: Locality,
     /// Weight for load balancing; `None` is 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub capacity: Option<u32>,
 }
 
@@ -144,9 +161,11 @@ impl Workload {
 }
 
 /// How a service spreads connections (`LoadBalancing`), kept as told.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct LoadBalancing {
     /// Scopes in order of preference (`NETWORK`, `REGION`, `ZONE`, `SUBZONE`, `NODE`, `CLUSTER`).
+    #[serde(rename = "routingPreferences")]
     pub routing_preference: Box<[Str]>,
     /// `STANDARD`, `STRICT`, `FAILOVER` or `PASSTHROUGH`.
     pub mode: Str,
@@ -155,7 +174,8 @@ pub struct LoadBalancing {
 }
 
 /// A service (`istio.workload.Service`).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Service {
     /// Short name.
     pub name: Str,
@@ -164,16 +184,21 @@ pub struct Service {
     /// Hostname.
     pub hostname: Str,
     /// Virtual addresses: network and address. None for a headless service.
+    #[serde(serialize_with = "dump::vips")]
     pub vips: Box<[(Str, IpAddr)]>,
     /// Service port, target port (0 where the target is named).
+    #[serde(serialize_with = "dump::ports")]
     pub ports: Ports,
     /// Subject alternative names.
     pub subject_alt_names: Box<[Str]>,
     /// Its waypoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub waypoint: Option<Gateway>,
     /// Load balancing.
+    #[serde(rename = "loadBalancer", skip_serializing_if = "Option::is_none")]
     pub load_balancing: Option<LoadBalancing>,
     /// `IPv4`, `IPv6`, `Dual` or empty.
+    #[serde(skip_serializing_if = "Str::is_empty")]
     pub ip_families: Str,
     /// The canonical service of its hostname.
     pub canonical: bool,
