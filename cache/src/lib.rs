@@ -5,20 +5,19 @@
 //! persistent, so the next snapshot shares all that a delta did not touch.
 #![forbid(unsafe_code)]
 
-pub mod cache;
+mod cache;
 mod draft;
 mod dump;
-pub mod held;
-pub mod intern;
+mod held;
+mod intern;
 pub mod model;
 pub mod snapshot;
-pub mod subscription;
+mod subscription;
 mod trie;
 
 pub use cache::{Cache, Delta, Node, State};
 pub use dump::Dump;
-pub use held::Held;
 pub use intern::Interner;
 pub use model::{Health, NetworkMode, Ports, Service, Str, Workload};
-pub use snapshot::{Policies, Snapshot};
+pub use snapshot::{Held, Policies, Snapshot};
 pub use subscription::{Change, Subscription};

@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, hash::BuildHasher, net::IpAddr, sync::Arc};
 
 use foldhash::quality::RandomState;
 
+pub use crate::held::Held;
 use crate::{
-    held::{Held, Holders},
+    held::Holders,
     model::{Service, Str, Workload},
     trie::Trie,
 };
