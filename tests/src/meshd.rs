@@ -1,0 +1,205 @@
+//! The real `meshd`, running on a test's node.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::{
+    access_log::LogLine,
+    artifacts,
+    http::{self, Answer},
+    mesh::{Mesh, NODE},
+    netns::Namespace,
+    retry::{DEADLINE, eventually},
+    sandbox::Sandbox,
+    scrape::Scrape,
+};
+
+/// Everything that telemetry has, with periods short enough to wait for.
+pub const ALL: &[&str] = &[
+    "--monitoring",
+    "--workload-metrics",
+    "--connection-metrics",
+    "--access-log",
+    "--report-interval=500ms",
+    "--long-connection-threshold=1s",
+];
+
+/// A running `meshd`; ended by `Drop`, its log shown if the test fails.
+#[derive(Debug)]
+pub struct Meshd<'a> {
+    sandbox: &'a Sandbox,
+    child: Child,
+    files: PathBuf,
+}
+
+impl<'a> Meshd<'a> {
+    /// Starts `meshd run` with a mesh and further flags, and waits until it is ready.
+    pub fn start(sandbox: &'a Sandbox, mesh: &Mesh, flags: &[&str]) -> Result<Self> {
+        fs::write(mesh_file(sandbox), mesh.render()).context("writing the mesh file")?;
+        let mut meshd = Self::spawn(sandbox, flags)?;
+        meshd.ready()?;
+        Ok(meshd)
+    }
+
+    /// Starts `meshd run` over the mesh file as it is, and waits for nothing.
+    pub fn spawn(sandbox: &'a Sandbox, flags: &[&str]) -> Result<Self> {
+        Self::spawn_with(sandbox, &[], flags)
+    }
+
+    /// Starts `meshd run` by way of another program, which changes what it may do (`setpriv --bounding-set=-all`).
+    pub fn spawn_with(sandbox: &'a Sandbox, through: &[&str], flags: &[&str]) -> Result<Self> {
+        let files = sandbox.directory().to_owned();
+        let file = |name: &str| fs::File::create(files.join(name)).with_context(|| format!("making {name}"));
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", sandbox.node().path().display())).args(through);
+        command.arg(artifacts::meshd()?).args(["run", "--node-name", NODE, "--mesh-config"]).arg(mesh_file(sandbox));
+        command.arg("--cgroup").arg(sandbox.cgroup()).args(flags);
+        command.stdin(Stdio::null()).stdout(file("stdout")?).stderr(file("stderr")?);
+        let child = command.spawn().context("starting meshd")?;
+        Ok(Self { sandbox, child, files })
+    }
+
+    /// Waits until the ready port says so.
+    pub fn ready(&mut self) -> Result<()> {
+        let waited = eventually(DEADLINE, || match self.child.try_wait()? {
+            Some(status) => Ok(Err(anyhow::anyhow!("meshd ended: {status}"))),
+            None => {
+                let status = self.get(15021, "/healthz/ready")?.status;
+                ensure!(status == 200, "/healthz/ready answers {status}");
+                Ok(Ok(()))
+            }
+        });
+        waited
+            .and_then(|ended| ended)
+            .with_context(|| format!("waiting for meshd to be ready; it says\n{}", self.log()))
+    }
+
+    /// Returns its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Gets a path from one of its ports.
+    pub fn get(&self, port: u16, path: &str) -> Result<Answer> {
+        http::get(self.namespace(), address(port), path)
+    }
+
+    /// Gets the metrics as text.
+    pub fn metrics(&self) -> Result<String> {
+        let answer = self.get(15020, "/metrics")?;
+        ensure!(answer.status == 200, "/metrics answers {}", answer.status);
+        Ok(answer.body)
+    }
+
+    /// Gets and reads the metrics.
+    pub fn scrape(&self) -> Result<Scrape> {
+        Scrape::parse(&self.metrics()?)
+    }
+
+    /// Scrapes until a check of it succeeds, and returns that scrape.
+    pub fn eventually(&self, check: impl Fn(&Scrape) -> Result<()>) -> Result<Scrape> {
+        eventually(DEADLINE, || {
+            let scrape = self.scrape()?;
+            check(&scrape)?;
+            Ok(scrape)
+        })
+    }
+
+    /// Posts to the admin port.
+    pub fn post(&self, path: &str, body: &str) -> Result<Answer> {
+        http::request(self.namespace(), address(15200), "POST", path, "Content-Type: application/json\r\n", body)
+    }
+
+    /// Returns the complete lines of the access log so far.
+    pub fn access_log(&self) -> Result<Vec<String>> {
+        let text = fs::read_to_string(self.files.join("stdout")).context("reading meshd's standard output")?;
+        let complete = text.rfind('\n').map_or("", |end| &text[..end]);
+        Ok(complete.lines().map(str::to_owned).collect())
+    }
+
+    /// Waits for a text line with these values.
+    pub fn logs(&self, fields: &[(&str, &str)]) -> Result<LogLine> {
+        eventually(DEADLINE, || {
+            let lines = self.access_log()?.iter().map(|l| LogLine::parse(l)).collect::<Result<Vec<_>>>()?;
+            let text = lines.iter().map(|l| l.text.as_str()).collect::<Vec<_>>().join("\n");
+            lines.into_iter().find(|l| l.has(fields)).with_context(|| format!("no line with {fields:?} in\n{text}"))
+        })
+    }
+
+    /// Returns what it wrote to its own log.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.files.join("stderr")).unwrap_or_else(|error| error.to_string())
+    }
+
+    /// Waits until its own log says something.
+    pub fn says(&self, text: &str) -> Result<()> {
+        eventually(DEADLINE, || {
+            let log = self.log();
+            ensure!(log.contains(text), "no `{text}` in\n{log}");
+            Ok(())
+        })
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = i32::try_from(self.pid()).context("a process id")?;
+        kill(Pid::from_raw(pid), signal).with_context(|| format!("sending {signal}"))
+    }
+
+    /// Waits until it has ended by itself or by a signal.
+    pub fn ended(&mut self, deadline: Duration) -> Result<ExitStatus> {
+        let ended = eventually(deadline, || self.child.try_wait()?.context("it still runs"));
+        ended.with_context(|| format!("waiting for meshd to end; it says\n{}", self.log()))
+    }
+
+    /// Waits until it has refused to run, and returns the one line in which it says why.
+    pub fn refusal(&mut self) -> Result<String> {
+        let status = self.ended(DEADLINE)?;
+        let log = self.log();
+        ensure!(!status.success() && status.code().is_some(), "meshd ended with {status}:\n{log}");
+        match log.lines().collect::<Vec<_>>().as_slice() {
+            [line] => Ok((*line).to_owned()),
+            _ => bail!("not one clear line but\n{log}"),
+        }
+    }
+
+    fn namespace(&self) -> &Namespace {
+        self.sandbox.node()
+    }
+}
+
+impl Drop for Meshd<'_> {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            // An orderly end, so that every test drains; one that hangs is killed, and its own test finds that out.
+            let ended = self.signal(Signal::SIGTERM).and_then(|()| self.ended(Duration::from_secs(10)));
+            if ended.is_err() {
+                drop(self.child.kill());
+                drop(self.child.wait());
+            }
+        }
+        if std::thread::panicking() {
+            eprintln!("meshd said:\n{}", self.log());
+        }
+    }
+}
+
+/// Returns the file that `meshd` of a test reads its mesh from.
+pub fn mesh_file(sandbox: &Sandbox) -> PathBuf {
+    Path::new(sandbox.directory()).join("mesh.yaml")
+}
+
+fn address(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
