@@ -4,6 +4,7 @@
 //! what a scrape reads.
 #![forbid(unsafe_code)]
 
+pub mod accesslog;
 pub mod attribute;
 pub mod clock;
 pub mod config;
@@ -14,15 +15,20 @@ pub mod families;
 pub mod fragment;
 pub mod increment;
 pub mod labels;
+pub mod recorder;
 pub mod selfmetrics;
 pub mod series;
 pub mod switches;
+pub mod view;
 
+pub use accesslog::AccessLog;
 pub use attribute::NodeAddresses;
 pub use clock::Clock;
 pub use config::{Config, LogFormat};
 pub use exposition::{Exposition, Format, negotiate};
 pub use families::{Ends, Families, Traffic};
 pub use labels::{ConnectionLabels, Flag, Reporter};
+pub use recorder::{Recorder, new};
 pub use selfmetrics::SelfMetrics;
 pub use switches::{Switch, Switches};
+pub use view::ConnectionView;

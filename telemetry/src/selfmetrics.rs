@@ -13,6 +13,8 @@ pub struct SelfMetrics {
     pub malformed: IntCounter,
     /// Connections of which neither end is known to the mesh.
     pub unattributed: IntCounter,
+    /// Records of which nothing came, by reason.
+    pub discarded: Discarded,
     /// Connections not reported because both ends are the pod's own loopback.
     pub ignored_loopback: IntCounter,
     /// Connections not reported because the node itself opened them.
@@ -58,6 +60,17 @@ pub struct Records {
     pub progress: IntCounter,
 }
 
+/// Records of which nothing came, since others told the same.
+#[derive(Clone, Debug)]
+pub struct Discarded {
+    /// Established records of connections already known to be open.
+    pub repeated: IntCounter,
+    /// Records of connections that had ended, and of failures already told.
+    pub late: IntCounter,
+    /// Records with a total lower than one told before; what rose was taken.
+    pub stale: IntCounter,
+}
+
 /// What found no room on its way from the kernel.
 #[derive(Clone, Debug)]
 pub struct Lost {
@@ -100,6 +113,13 @@ impl SelfMetrics {
             ["established", "closed", "failed", "progress"],
         )?;
         let records = Records { established, closed, failed, progress };
+        let [repeated, late, stale] = make.counters(
+            "meshd_telemetry_discarded_total",
+            "Records of which nothing came: others had told the same, or later.",
+            "reason",
+            ["repeated", "late", "stale"],
+        )?;
+        let discarded = Discarded { repeated, late, stale };
         let [ignored_loopback, ignored_node] = make.counters(
             "meshd_telemetry_ignored_total",
             "Connections that are not reported: a pod's own loopback, or its node's probes.",
@@ -129,6 +149,7 @@ impl SelfMetrics {
                 "meshd_telemetry_unattributed_total",
                 "Connections of which neither end is known to the mesh.",
             )?,
+            discarded,
             ignored_loopback,
             ignored_node,
             lost: make.lost()?,

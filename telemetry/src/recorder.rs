@@ -1,0 +1,236 @@
+//! The record path: one raw record in, counters and a log line out. Owned by the one record thread; nothing here waits.
+
+mod kept;
+mod report;
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::Duration};
+
+use abi::{Direction, Kind, Record, TcpState, maps::counter};
+use cache::Cache;
+use prometheus::Registry;
+use zerocopy::FromBytes;
+
+use crate::{
+    accesslog::AccessLog,
+    attribute::NodeAddresses,
+    clock::Clock,
+    config::Config,
+    connections::{Connections, Left, Step},
+    exposition::Exposition,
+    families::Families,
+    selfmetrics::SelfMetrics,
+    switches::{Switch, Switches},
+    view::ConnectionView,
+};
+pub(crate) use kept::Kept;
+use kept::Naming;
+use report::Report;
+
+/// Of how many lifecycle records one has its lag measured; the first after each [`Recorder::maintain`] always has.
+const LAG_SAMPLE: u32 = 64;
+
+/// Takes records and keeps what they tell.
+#[derive(Debug)]
+pub struct Recorder {
+    connections: Connections<Kept>,
+    naming: Naming,
+    report: Report,
+    switches: Arc<Switches>,
+    metrics: SelfMetrics,
+    kernel: [u64; counter::COUNT as usize],
+    /// How often monitoring had been turned on when last looked at.
+    watches: u32,
+    /// When monitoring was last seen off.
+    unwatched_ns: u64,
+    lag_in: u32,
+    now_ns: u64,
+}
+
+/// Builds the record path and what scrapes read of it.
+pub fn new(
+    config: Config,
+    cache: Arc<Cache>,
+    switches: Arc<Switches>,
+    node: Arc<NodeAddresses>,
+    clock: Arc<Clock>,
+    log: AccessLog,
+) -> (Recorder, Arc<Exposition>) {
+    let registry = Registry::new();
+    let metrics = SelfMetrics::register(&registry).expect("a new registry has none of these names");
+    let families = Families::new(config.max_series, config.cluster_id.clone());
+    let exposition = Arc::new(Exposition::new(families.reader(), registry, metrics.scrape.clone()));
+    let recorder = Recorder {
+        connections: Connections::new(config.max_connections),
+        naming: Naming::new(cache, node, clock.clone(), metrics.clone(), config.include_node_traffic),
+        report: Report::new(&config, families, switches.clone(), clock, log, metrics.clone()),
+        watches: switches.times_monitored(),
+        switches,
+        metrics,
+        kernel: [0; counter::COUNT as usize],
+        unwatched_ns: 0,
+        lag_in: 0,
+        now_ns: 0,
+    };
+    (recorder, exposition)
+}
+
+impl Recorder {
+    /// Takes one raw record, from the ring, the aside map or an iterator. What is no record is counted and skipped, and while
+    /// monitoring is off nothing is taken at all.
+    pub fn record(&mut self, bytes: &[u8]) {
+        if !self.switches.get(Switch::Monitoring) {
+            return;
+        }
+        let watches = self.switches.times_monitored();
+        if watches != self.watches {
+            self.watches = watches;
+            self.connections.watch_again(self.unwatched_ns);
+        }
+        match decode(bytes) {
+            Some((kind, direction, record)) => self.take(kind, direction, &record),
+            None => self.metrics.malformed.inc(),
+        }
+    }
+
+    fn take(&mut self, kind: Kind, direction: Direction, record: &Record) {
+        let records = &self.metrics.records;
+        match kind {
+            Kind::Established => records.established.inc(),
+            Kind::Closed => records.closed.inc(),
+            Kind::Failed => records.failed.inc(),
+            Kind::Progress => records.progress.inc(),
+        }
+        if record.flags & abi::record::flags::ASIDE != 0 {
+            self.metrics.aside.inc();
+        }
+        if kind == Kind::Failed {
+            self.take_failed(direction, record);
+        } else {
+            self.observe(kind, direction, record);
+        }
+        if kind != Kind::Progress {
+            self.sample_lag(record);
+        }
+    }
+
+    fn take_failed(&mut self, direction: Direction, record: &Record) {
+        if self.connections.observe_failed(record) {
+            let kept = self.naming.keep(record, direction, record.start_ns);
+            self.report.failed(record, kept);
+        } else {
+            self.metrics.discarded.late.inc();
+        }
+    }
+
+    fn observe(&mut self, kind: Kind, direction: Direction, record: &Record) {
+        let naming = &self.naming;
+        let keep = |record: &Record, begun_ns: u64| naming.keep(record, direction, begun_ns);
+        match self.connections.observe(kind, record, keep) {
+            Step::Live(connection, change) => {
+                self.report.moved(connection, &change);
+                if kind == Kind::Progress {
+                    self.report.progress(connection, &change);
+                }
+            }
+            Step::Ended(mut connection, change) => {
+                self.report.moved(&mut connection, &change);
+                self.report.ended(connection, record.now_ns);
+            }
+            Step::Replaced(connection) => {
+                self.metrics.vanished.inc();
+                self.report.ended(connection, record.now_ns);
+                self.observe(kind, direction, record);
+            }
+            Step::Nothing(Left::Repeated) => self.metrics.discarded.repeated.inc(),
+            Step::Nothing(Left::Late) => self.metrics.discarded.late.inc(),
+            Step::Nothing(Left::Full) => {
+                if kind == Kind::Established {
+                    self.metrics.connections_overflow.inc();
+                }
+            }
+        }
+    }
+
+    /// Begins a pass over all live sockets; their Progress records follow.
+    pub fn begin_pass(&mut self, now_ns: u64) {
+        self.now_ns = self.now_ns.max(now_ns);
+        self.connections.begin_pass();
+    }
+
+    /// Ends a pass. Only a complete one, which showed every socket, tells that what it did not show may be gone.
+    pub fn end_pass(&mut self, complete: bool) {
+        let Self { connections, report, metrics, now_ns, .. } = self;
+        connections.end_pass(complete, |connection| {
+            metrics.vanished.inc();
+            report.ended(connection, *now_ns);
+        });
+    }
+
+    /// Takes the kernel's own counters, each a total summed over CPUs.
+    pub fn kernel_counters(&mut self, totals: &[u64; counter::COUNT as usize]) {
+        let (lost, kernel) = (&self.metrics.lost, &self.metrics.kernel);
+        for (slot, metric) in [
+            (counter::LOST_ESTABLISHED, &lost.established),
+            (counter::LOST_PROGRESS, &lost.progress),
+            (counter::LOST_CONNECTIONS, &lost.connections),
+            (counter::LOST_SENT, &lost.sent_bytes),
+            (counter::LOST_RECEIVED, &lost.received_bytes),
+            (counter::NO_STORAGE, &lost.no_storage),
+            (counter::ESTABLISHED, &kernel.established),
+            (counter::CLOSED, &kernel.closed),
+            (counter::FAILED, &kernel.failed),
+        ] {
+            let (total, known) = (totals[slot as usize], &mut self.kernel[slot as usize]);
+            metric.inc_by(total.saturating_sub(*known));
+            *known = total.max(*known);
+        }
+    }
+
+    /// Hands lines to the writer, retires series, and shows scrapes what is new; to be called every 100 ms or so.
+    pub fn maintain(&mut self, now_ns: u64) {
+        self.now_ns = now_ns;
+        self.lag_in = 0;
+        if !self.switches.get(Switch::Monitoring) {
+            self.unwatched_ns = now_ns;
+        }
+        self.report.maintain(&mut self.connections, now_ns);
+        self.metrics.connections.set(i64::try_from(self.connections.live()).unwrap_or(i64::MAX));
+    }
+
+    /// Shows everything to scrapes and waits until every log line is written or given up, for at most `limit`; tells
+    /// whether all lines were through by then.
+    pub fn flush(&mut self, limit: Duration) -> bool {
+        self.maintain(self.now_ns);
+        let flushed = self.report.flush(limit);
+        self.maintain(self.now_ns);
+        flushed
+    }
+
+    /// Iterates over the live connections, as the admin port shows them.
+    pub fn connections(&self) -> impl Iterator<Item = ConnectionView> {
+        self.connections.iter().map(|c| ConnectionView::new(c, self.now_ns))
+    }
+
+    /// Returns the pipeline's measure of itself, of which the caller fills what only it knows (map use).
+    pub fn metrics(&self) -> &SelfMetrics {
+        &self.metrics
+    }
+
+    fn sample_lag(&mut self, record: &Record) {
+        if self.lag_in == 0 {
+            self.lag_in = LAG_SAMPLE;
+            let lag = Duration::from_nanos(Clock::monotonic_ns().saturating_sub(record.now_ns));
+            self.metrics.lag.observe(lag.as_secs_f64());
+        }
+        self.lag_in -= 1;
+    }
+}
+
+/// Reads a record; nothing where the length is not a record's or a closed set has no such member.
+fn decode(bytes: &[u8]) -> Option<(Kind, Direction, Record)> {
+    let record = Record::read_from_bytes(bytes).ok()?;
+    TcpState::try_from(record.state).ok()?;
+    Some((record.kind.try_into().ok()?, record.direction.try_into().ok()?, record))
+}

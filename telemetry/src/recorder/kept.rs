@@ -1,0 +1,78 @@
+//! What is kept with a connection, and how it gets its names.
+
+use std::sync::Arc;
+
+use abi::{Direction, Record};
+use cache::{Cache, Str};
+
+use crate::{
+    attribute::{Attribution, Ignored, NodeAddresses, attribute, ignored},
+    clock::Clock,
+    families::{ConnectionHandle, ServiceHandle, WorkloadHandle},
+    labels::Reporter,
+    selfmetrics::SelfMetrics,
+};
+
+/// What the record path keeps with a connection from its first record to its end.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    /// Who takes part, as the mesh was when the connection was first seen.
+    pub(crate) names: Attribution,
+    /// When it began, ns since the Unix epoch; converted once, so that it never moves.
+    pub(crate) start_wall_ns: u64,
+    pub(crate) reporter: Reporter,
+    /// Why it is not reported, if so.
+    pub(crate) ignored: Option<Ignored>,
+    /// Holds on its series, taken when the family first counts it.
+    pub(super) service: Option<ServiceHandle>,
+    pub(super) workload: Option<WorkloadHandle>,
+    pub(super) connection: Option<ConnectionHandle>,
+}
+
+/// What names connections.
+#[derive(Debug)]
+pub(super) struct Naming {
+    cache: Arc<Cache>,
+    network: Str,
+    node: Arc<NodeAddresses>,
+    clock: Arc<Clock>,
+    metrics: SelfMetrics,
+    include_node: bool,
+}
+
+impl Naming {
+    pub(super) fn new(
+        cache: Arc<Cache>,
+        node: Arc<NodeAddresses>,
+        clock: Arc<Clock>,
+        metrics: SelfMetrics,
+        include_node: bool,
+    ) -> Self {
+        let network = cache.node().network.clone();
+        Self { cache, network, node, clock, metrics, include_node }
+    }
+
+    /// Names a connection, and counts it where it is ignored or nobody is known.
+    pub(super) fn keep(&self, record: &Record, direction: Direction, begun_ns: u64) -> Kept {
+        let ignored = ignored(record, direction, &self.node, self.include_node);
+        let names = match ignored {
+            None => attribute(record, direction, &self.cache.load(), &self.network),
+            Some(_) => Attribution::default(),
+        };
+        match ignored {
+            Some(Ignored::Loopback) => self.metrics.ignored_loopback.inc(),
+            Some(Ignored::Node) => self.metrics.ignored_node.inc(),
+            None if names.source.is_none() && names.destination.is_none() => self.metrics.unattributed.inc(),
+            None => {}
+        }
+        Kept {
+            names,
+            start_wall_ns: self.clock.wall_ns(begun_ns),
+            reporter: direction.into(),
+            ignored,
+            service: None,
+            workload: None,
+            connection: None,
+        }
+    }
+}

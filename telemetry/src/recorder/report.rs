@@ -1,0 +1,235 @@
+//! From what happened to a connection to series and lines.
+
+use std::{sync::Arc, time::Duration};
+
+use abi::Record;
+use nix::errno::Errno;
+
+use super::kept::Kept;
+use crate::{
+    accesslog::{
+        AccessLog,
+        line::{Event, Line},
+        time_text,
+    },
+    clock::Clock,
+    config::Config,
+    connections::{Change, Connection, Connections},
+    families::{Ends, Families, Traffic},
+    labels::{ConnectionLabels, Flag, Reporter},
+    selfmetrics::SelfMetrics,
+    switches::{Switch, Switches},
+};
+
+/// Where everything that is reported goes.
+#[derive(Debug)]
+pub(super) struct Report {
+    families: Families,
+    log: AccessLog,
+    clock: Arc<Clock>,
+    switches: Arc<Switches>,
+    metrics: SelfMetrics,
+    long_ns: u64,
+    /// Some connection may have a series of its own.
+    has_own_series: bool,
+}
+
+impl Report {
+    pub(super) fn new(
+        config: &Config,
+        families: Families,
+        switches: Arc<Switches>,
+        clock: Arc<Clock>,
+        log: AccessLog,
+        metrics: SelfMetrics,
+    ) -> Self {
+        let long_ns = u64::try_from(config.long_threshold.as_nanos()).unwrap_or(u64::MAX);
+        Self { families, log, clock, switches, metrics, long_ns, has_own_series: false }
+    }
+
+    /// Counts what a record changed of a connection that was open until then.
+    pub(super) fn moved(&mut self, connection: &mut Connection<Kept>, change: &Change) {
+        if change.stale {
+            self.metrics.discarded.stale.inc();
+        }
+        let (last, kept) = (&connection.last, &mut connection.data);
+        if kept.ignored.is_some() {
+            return;
+        }
+        if change.adopted {
+            match kept.reporter {
+                Reporter::Source => self.metrics.adopted_source.inc(),
+                Reporter::Destination => self.metrics.adopted_destination.inc(),
+            }
+        }
+        self.hold(last, kept);
+        let (traffic, now_ns) = (&change.by, last.now_ns);
+        if let Some(service) = &kept.service {
+            if change.opened {
+                service.opened(now_ns);
+            }
+            service.moved(traffic, now_ns);
+        }
+        if let Some(workload) = kept.workload.as_ref().filter(|_| self.switches.get(Switch::WorkloadMetrics)) {
+            if change.opened {
+                workload.opened(now_ns);
+            }
+            workload.moved(traffic, now_ns);
+        }
+        if let Some(own) = &kept.connection {
+            own.moved(traffic, now_ns);
+        }
+    }
+
+    /// Shows a connection that was found open by a report, if it is long by now.
+    pub(super) fn progress(&mut self, connection: &mut Connection<Kept>, change: &Change) {
+        let long = connection.last.now_ns.saturating_sub(connection.begun_ns) >= self.long_ns;
+        if !long || connection.data.ignored.is_some() {
+            return;
+        }
+        if connection.data.connection.is_none() && self.switches.get(Switch::ConnectionMetrics) {
+            self.open_own_series(connection);
+        }
+        if self.switches.get(Switch::AccessLog) && !change.stale {
+            let names = connection.data.names.clone();
+            let line = self.line(Event::Open, &connection.last, connection.begun_ns, &connection.data);
+            self.log.push(Line { names, ..line });
+        }
+    }
+
+    /// Counts the end of a connection, noticed at `now_ns`.
+    pub(super) fn ended(&mut self, mut connection: Connection<Kept>, now_ns: u64) {
+        if connection.data.ignored.is_some() {
+            return;
+        }
+        connection.last.now_ns = connection.last.now_ns.max(now_ns);
+        let now_ns = connection.last.now_ns;
+        let reset = connection.last.flags & abi::record::flags::RESET != 0;
+        let (last, kept) = (&connection.last, &mut connection.data);
+        self.hold(last, kept);
+        let workloads = self.switches.get(Switch::WorkloadMetrics);
+        if reset {
+            let ends = self.ends(last, kept);
+            self.families.service(&ends, kept.reporter, Flag::Reset, now_ns).closed(now_ns);
+            if workloads {
+                self.families.workload(&ends, kept.reporter, Flag::Reset, now_ns).closed(now_ns);
+            }
+        } else {
+            kept.service.iter().for_each(|s| s.closed(now_ns));
+            kept.workload.iter().filter(|_| workloads).for_each(|w| w.closed(now_ns));
+        }
+        if let Some(own) = kept.connection.take() {
+            own.leave(now_ns);
+        }
+        if self.switches.get(Switch::AccessLog) {
+            let line = self.line(Event::Closed, &connection.last, connection.begun_ns, &connection.data);
+            self.log.push(Line { names: connection.data.names, ..line });
+        }
+    }
+
+    /// Counts a failed connect.
+    pub(super) fn failed(&mut self, record: &Record, kept: Kept) {
+        if kept.ignored.is_some() {
+            return;
+        }
+        let (ends, flag, now_ns) = (self.ends(record, &kept), failure(record), record.now_ns);
+        self.families.service(&ends, kept.reporter, flag, now_ns).failed(now_ns);
+        if self.switches.get(Switch::WorkloadMetrics) {
+            self.families.workload(&ends, kept.reporter, flag, now_ns).failed(now_ns);
+        }
+        if self.switches.get(Switch::AccessLog) {
+            let line = self.line(Event::Failed, record, record.start_ns, &kept);
+            self.log.push(Line { names: kept.names, ..line });
+        }
+    }
+
+    /// Hands lines over, lets series of their own go where they were switched off, and publishes.
+    pub(super) fn maintain(&mut self, connections: &mut Connections<Kept>, now_ns: u64) {
+        if self.has_own_series && !self.switches.effective(Switch::ConnectionMetrics) {
+            self.has_own_series = false;
+            connections.iter_mut().filter_map(|c| c.data.connection.take()).for_each(|own| own.leave(now_ns));
+        }
+        self.families.maintain(now_ns);
+        self.log.hand_over();
+        let (lines, dropped) = (&self.metrics.log_lines, &self.metrics.log_dropped);
+        lines.inc_by(self.log.written().saturating_sub(lines.get()));
+        dropped.inc_by(self.log.dropped().saturating_sub(dropped.get()));
+    }
+
+    /// Waits until queued lines are through, for at most `limit`.
+    pub(super) fn flush(&mut self, limit: Duration) -> bool {
+        self.log.flush(limit)
+    }
+
+    /// Takes hold of the series that a connection counts into and has no hold of yet.
+    fn hold(&mut self, last: &Record, kept: &mut Kept) {
+        let workloads = self.switches.get(Switch::WorkloadMetrics);
+        if kept.service.is_some() && (kept.workload.is_some() || !workloads) {
+            return;
+        }
+        let ends = self.ends(last, kept);
+        let (families, reporter, now_ns) = (&mut self.families, kept.reporter, last.now_ns);
+        kept.service.get_or_insert_with(|| families.service(&ends, reporter, Flag::None, now_ns));
+        if workloads {
+            kept.workload.get_or_insert_with(|| families.workload(&ends, reporter, Flag::None, now_ns));
+        }
+    }
+
+    fn open_own_series(&mut self, connection: &mut Connection<Kept>) {
+        let (last, kept) = (&connection.last, &mut connection.data);
+        let ends = self.ends(last, kept);
+        let (source, destination) = addresses(last, kept.reporter);
+        let labels = ConnectionLabels {
+            start_time: &time_text(kept.start_wall_ns),
+            source_address: source.into(),
+            destination_address: destination.into(),
+        };
+        let own = self.families.connection(&ends, kept.reporter, labels, last.now_ns);
+        let Record { sent, received, retransmits, lost, .. } = *last;
+        own.moved(&Traffic { sent, received, retransmits, lost }, last.now_ns);
+        kept.connection = Some(own);
+        self.has_own_series = true;
+    }
+
+    fn ends(&mut self, record: &Record, kept: &Kept) -> Ends {
+        let names = &kept.names;
+        let reached = addresses(record, kept.reporter).1.ip();
+        self.families.ends(names.source.as_deref(), names.destination.as_deref(), reached, names.service.as_deref())
+    }
+
+    /// Makes a line without names, which the caller adds: a connection that ends gives its own away.
+    fn line(&self, event: Event, record: &Record, begun_ns: u64, kept: &Kept) -> Line {
+        Line {
+            event,
+            record: *record,
+            names: Default::default(),
+            time_ns: self.clock.wall_ns(record.now_ns),
+            start_ns: kept.start_wall_ns,
+            age_ns: record.now_ns.saturating_sub(begun_ns),
+        }
+    }
+}
+
+/// Returns who opened a connection and who accepted it.
+fn addresses(record: &Record, reporter: Reporter) -> (abi::Endpoint, abi::Endpoint) {
+    match reporter {
+        Reporter::Source => (record.local, record.remote),
+        Reporter::Destination => (record.remote, record.local),
+    }
+}
+
+/// Says why a connect failed.
+fn failure(record: &Record) -> Flag {
+    if record.flags & abi::record::flags::NO_HEALTHY_ENDPOINT != 0 {
+        return Flag::NoHealthyEndpoint;
+    }
+    if record.error == 0 {
+        return Flag::ConnectAbandoned;
+    }
+    match Errno::from_raw(record.error.cast_signed()) {
+        Errno::ECONNREFUSED => Flag::ConnectRefused,
+        Errno::ETIMEDOUT => Flag::ConnectTimeout,
+        Errno::EHOSTUNREACH | Errno::ENETUNREACH => Flag::ConnectUnreachable,
+        _ => Flag::Connect,
+    }
+}
