@@ -1,0 +1,121 @@
+//! Measures the whole data plane on this machine's kernel, off against on. Needs root and an otherwise idle machine.
+#![expect(clippy::print_stdout, reason = "a benchmark prints what it measured")]
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use bench::{
+    figure::{Figures, Target},
+    kernel::{
+        cost, load, process, pull,
+        rounds::{self, Plan},
+        world::{Dial, Mode, World},
+    },
+    machine,
+};
+use clap::{Parser, Subcommand, ValueEnum};
+
+#[derive(Parser)]
+#[command(about, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    role: Option<Role>,
+    /// The data plane [default: `meshd` beside this program]
+    #[arg(long, value_name = "FILE")]
+    meshd: Option<PathBuf>,
+    /// What to measure; all if none is named
+    #[arg(value_enum)]
+    parts: Vec<Part>,
+    /// Rounds; in each, every mode once
+    #[arg(long, value_name = "N", default_value_t = 7)]
+    rounds: usize,
+    /// How long one rate is measured, ms
+    #[arg(long, value_name = "N", default_value_t = 2000)]
+    millis: u64,
+    /// Live connections to pull
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    live: usize,
+    /// Which address short connections dial where program time is measured
+    #[arg(long, value_enum, default_value = "vip")]
+    dial: Dial,
+    /// Seconds instead of minutes, to see that everything runs; its numbers mean little
+    #[arg(long)]
+    quick: bool,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// Runs in a pod (this program starts itself so)
+    #[command(hide = true)]
+    Load { netns: PathBuf, cgroup: PathBuf },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Rates, processor time, latency and throughput, off, steering alone and on
+    Rounds,
+    /// Program time a connection
+    Programs,
+    /// Programs run a packet
+    Packets,
+    /// Pulling live connections
+    Pull,
+    /// Memory of an idle meshd
+    Memory,
+}
+
+fn main() -> Result<()> {
+    let cli = Cli::parse();
+    match &cli.role {
+        Some(Role::Load { netns, cgroup }) => load::run(netns, cgroup),
+        None => measure(&cli),
+    }
+}
+
+fn measure(cli: &Cli) -> Result<()> {
+    let meshd = match &cli.meshd {
+        Some(path) => path.clone(),
+        None => std::env::current_exe().context("finding this program")?.with_file_name("meshd"),
+    };
+    ensure!(meshd.exists(), "{} is missing: cargo build --release --package dataplane", meshd.display());
+    tests::artifacts::use_meshd(meshd);
+    println!("{}\n", machine::describe());
+    let world = World::new()?;
+    let background = machine::background(Duration::from_secs(1))?;
+    println!("In use by others before the run: {:.1} % of all processors\n", background * 100.0);
+    let mut figures = Figures::default();
+    let part = |part| cli.parts.is_empty() || cli.parts.contains(&part);
+    let (count, live, seconds) = if cli.quick { (1000, 500, 2) } else { (50_000, cli.live, 10) };
+    if part(Part::Programs) {
+        println!("{}", cost::connection(&world, cli.dial, count, &mut figures)?);
+    }
+    if part(Part::Packets) {
+        cost::packet(&world, Mode::On, Target::AtMost(0.0), &mut figures)?;
+        cost::packet(&world, Mode::Packet, Target::None, &mut figures)?;
+    }
+    if part(Part::Pull) {
+        pull::run(&world, live, seconds, &mut figures)?;
+    }
+    if part(Part::Memory) {
+        memory(&world, &mut figures)?;
+    }
+    if part(Part::Rounds) {
+        let plan = Plan { rounds: cli.rounds, millis: cli.millis, trips: 20_000 };
+        let plan = if cli.quick { Plan { rounds: 1, millis: 200, trips: 1000 } } else { plan };
+        println!("{}", rounds::run(&world, plan, &mut figures)?);
+    }
+    println!("{figures}");
+    let missed = figures.missed();
+    ensure!(cli.quick || missed.is_empty(), "missed: {}", missed.join("; "));
+    Ok(())
+}
+
+fn memory(world: &World, figures: &mut Figures) -> Result<()> {
+    let meshd = world.meshd(Mode::On, &[])?.context("a meshd in that mode")?;
+    meshd.scrape()?;
+    let rss = process::mebibytes(meshd.pid(), "VmRSS")?;
+    let own = process::mebibytes(meshd.pid(), "RssAnon")?;
+    let note = format!("{own:.1} MiB of it anonymous, the rest the program's own pages");
+    figures.add("resident memory, idle", Target::AtMost(20.0), rss, "MiB", note);
+    Ok(())
+}

@@ -1,0 +1,236 @@
+//! What runs in a pod: a server and a client that do what they are told, one order a line on standard input.
+
+use std::{
+    fs,
+    io::{self, BufRead as _, Read as _, Write as _},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    ops::Range,
+    path::Path,
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use nix::{
+    sched::{CloneFlags, CpuSet, sched_setaffinity, setns},
+    sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit},
+    sys::time::TimeValLike as _,
+    unistd::Pid,
+};
+use serde::{Deserialize, Serialize};
+
+/// Bytes of a request, of its response and of a ping-pong message.
+pub const MESSAGE: usize = 64;
+const BULK: usize = 256 << 10;
+
+/// What a load process is told to do.
+#[expect(missing_docs, reason = "each order says what its fields are")]
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Order {
+    /// Listen on ports of an address, a thread each.
+    Serve { address: IpAddr, ports: Range<u16> },
+    /// Run on this processor alone.
+    Pin { processor: usize },
+    /// As many clients open, ask, read the answer to its end and close, one connection after the other, over the targets in turn.
+    Short { targets: Vec<SocketAddr>, clients: usize, millis: u64 },
+    /// Exactly so many of those, one client.
+    ShortExactly { targets: Vec<SocketAddr>, count: u64 },
+    /// One connection, so many messages there and back, one at a time.
+    PingPong { target: SocketAddr, count: u64 },
+    /// One connection, as fast as it goes, one way.
+    Bulk { target: SocketAddr, millis: u64 },
+    /// Open connections and keep them.
+    Hold { targets: Vec<SocketAddr>, count: usize },
+    /// Close what is kept, at either end.
+    Release,
+    /// Nothing; the answer tells the processor time so far.
+    Rest,
+}
+
+/// What came of an order.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Done {
+    /// Connections, round trips or bytes.
+    pub count: u64,
+    /// How long it took, seconds.
+    pub seconds: f64,
+    /// Processor time of this process since it began, seconds.
+    pub cpu: f64,
+    /// Why it could not be done.
+    pub error: Option<String>,
+}
+
+/// How a server treats a connection: the first byte of its first message.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+enum Manner {
+    Answer = b'a',
+    Echo = b'e',
+    Discard = b'd',
+    Keep = b'k',
+}
+
+type Kept = Arc<Mutex<Vec<TcpStream>>>;
+
+/// Enters a namespace and a cgroup and obeys orders until standard input ends.
+pub fn run(netns: &Path, cgroup: &Path) -> Result<()> {
+    setns(fs::File::open(netns).context("opening the namespace")?, CloneFlags::CLONE_NEWNET).context("entering it")?;
+    fs::write(cgroup.join("cgroup.procs"), std::process::id().to_string()).context("entering the cgroup")?;
+    fs::write("/proc/sys/net/ipv4/ip_local_port_range", "1024 65535").context("widening the local ports")?;
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("asking how many files may be open")?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("allowing more open files")?;
+    let kept = Kept::default();
+    let mut out = io::stdout().lock();
+    for line in io::stdin().lock().lines() {
+        let order = serde_json::from_str(&line.context("reading an order")?).context("an order")?;
+        let mut done = obey(order, &kept).unwrap_or_else(|e| Done { error: Some(format!("{e:#}")), ..Done::default() });
+        done.cpu = cpu()?;
+        serde_json::to_writer(&mut out, &done).context("answering")?;
+        writeln!(out).context("answering")?;
+        out.flush().context("answering")?;
+    }
+    Ok(())
+}
+
+fn cpu() -> Result<f64> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).context("asking for the processor time")?;
+    Ok((usage.user_time().num_microseconds() + usage.system_time().num_microseconds()) as f64 / 1e6)
+}
+
+fn obey(order: Order, kept: &Kept) -> Result<Done> {
+    let begin = Instant::now();
+    let count = match order {
+        Order::Serve { address, ports } => serve(address, ports, kept)?,
+        Order::Pin { processor } => pin(processor)?,
+        Order::Short { targets, clients, millis } => short(&targets, clients, begin + Duration::from_millis(millis))?,
+        Order::ShortExactly { targets, count } => {
+            targets.iter().cycle().zip(0..count).try_for_each(|(target, _)| ask_once(*target))?;
+            count
+        }
+        Order::PingPong { target, count } => ping_pong(target, count)?,
+        Order::Bulk { target, millis } => bulk(target, begin + Duration::from_millis(millis))?,
+        Order::Hold { targets, count } => hold(&targets, count, kept)?,
+        Order::Release => kept.lock().expect("no thread panics while it holds the lock").drain(..).count() as u64,
+        Order::Rest => 0,
+    };
+    Ok(Done { count, seconds: begin.elapsed().as_secs_f64(), ..Done::default() })
+}
+
+fn pin(processor: usize) -> Result<u64> {
+    let mut set = CpuSet::new();
+    set.set(processor).context("a processor's number")?;
+    for task in fs::read_dir("/proc/self/task").context("listing threads")? {
+        let task = task.context("listing threads")?.file_name();
+        let thread = task.to_string_lossy().parse().context("a thread's number")?;
+        sched_setaffinity(Pid::from_raw(thread), &set).context("pinning a thread")?;
+    }
+    Ok(0)
+}
+
+fn serve(address: IpAddr, ports: Range<u16>, kept: &Kept) -> Result<u64> {
+    for port in ports.clone() {
+        let listener = TcpListener::bind((address, port)).with_context(|| format!("listening on {address}:{port}"))?;
+        let kept = kept.clone();
+        thread::Builder::new().stack_size(64 << 10).spawn(move || {
+            for stream in listener.incoming().flatten() {
+                // What fails here fails at the client too, which tells.
+                drop(treat(stream, &kept));
+            }
+        })?;
+    }
+    Ok(ports.len() as u64)
+}
+
+fn treat(mut stream: TcpStream, kept: &Kept) -> io::Result<()> {
+    let mut message = [0; MESSAGE];
+    stream.read_exact(&mut message)?;
+    match message[0] {
+        b if b == Manner::Answer as u8 => stream.write_all(&message),
+        b if b == Manner::Echo as u8 => {
+            stream.set_nodelay(true)?;
+            while stream.write_all(&message).and_then(|()| stream.read_exact(&mut message)).is_ok() {}
+            Ok(())
+        }
+        b if b == Manner::Discard as u8 => {
+            let mut buffer = vec![0; BULK];
+            while stream.read(&mut buffer)? > 0 {}
+            stream.write_all(&message)
+        }
+        _ => {
+            stream.write_all(&message)?;
+            kept.lock().expect("no thread panics while it holds the lock").push(stream);
+            Ok(())
+        }
+    }
+}
+
+fn open(target: SocketAddr, manner: Manner) -> Result<TcpStream> {
+    let mut stream = TcpStream::connect(target).with_context(|| format!("connecting to {target}"))?;
+    stream.write_all(&[manner as u8; MESSAGE]).context("asking")?;
+    Ok(stream)
+}
+
+/// The server closes first, so no local port of the client waits in TIME_WAIT.
+fn ask_once(target: SocketAddr) -> Result<()> {
+    let mut stream = open(target, Manner::Answer)?;
+    let (mut answer, mut length) = ([0; 2 * MESSAGE], 0);
+    loop {
+        match stream.read(&mut answer[length..]).context("reading the answer")? {
+            0 if length == MESSAGE => return Ok(()),
+            0 => bail!("an answer of {length} bytes"),
+            n => length += n,
+        }
+    }
+}
+
+fn short(targets: &[SocketAddr], clients: usize, until: Instant) -> Result<u64> {
+    thread::scope(|scope| {
+        let client = |first: usize| {
+            let mut own = targets.iter().skip(first).step_by(clients).cycle();
+            let mut count = 0;
+            while Instant::now() < until {
+                ask_once(*own.next().context("fewer targets than clients")?)?;
+                count += 1;
+            }
+            Ok(count)
+        };
+        let threads: Vec<_> = (0..clients).map(|first| scope.spawn(move || client(first))).collect();
+        threads.into_iter().map(|t| t.join().expect("a client reports errors and does not panic")).sum()
+    })
+}
+
+fn ping_pong(target: SocketAddr, count: u64) -> Result<u64> {
+    let mut stream = open(target, Manner::Echo)?;
+    stream.set_nodelay(true)?;
+    let mut message = [0; MESSAGE];
+    for _ in 1..count {
+        stream.read_exact(&mut message).context("the echo")?;
+        stream.write_all(&message).context("the next message")?;
+    }
+    stream.read_exact(&mut message).context("the last echo")?;
+    Ok(count)
+}
+
+fn bulk(target: SocketAddr, until: Instant) -> Result<u64> {
+    let mut stream = open(target, Manner::Discard)?;
+    let buffer = vec![1; BULK];
+    let mut bytes = 0;
+    while Instant::now() < until {
+        stream.write_all(&buffer).context("sending")?;
+        bytes += BULK as u64;
+    }
+    stream.shutdown(std::net::Shutdown::Write).context("ending")?;
+    // Once the server has read all, it says so.
+    stream.read_exact(&mut [0; MESSAGE]).context("waiting for the server to have read all")?;
+    Ok(bytes)
+}
+
+fn hold(targets: &[SocketAddr], count: usize, kept: &Kept) -> Result<u64> {
+    for target in targets.iter().cycle().take(count) {
+        let mut stream = open(*target, Manner::Keep)?;
+        stream.read_exact(&mut [0; MESSAGE]).context("waiting for the server to keep it")?;
+        kept.lock().expect("no thread panics while it holds the lock").push(stream);
+    }
+    Ok(count as u64)
+}
