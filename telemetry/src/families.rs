@@ -1,15 +1,18 @@
 //! The service, workload and long-connection families: which metrics they have and how a record reaches their series.
 
+#[cfg(test)]
+pub(crate) mod fixture;
 mod metrics;
 #[cfg(test)]
 mod tests;
+mod views;
 
 pub(crate) use metrics::{CONNECTION, Metric, SERVICE, WORKLOAD};
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use cache::{Service, Str, Workload, snapshot::Held};
+use cache::{Held, Service, Str, Workload};
 
 use crate::{
     fragment::Fragment,
@@ -17,6 +20,7 @@ use crate::{
     series::{Handle, Published, Table},
 };
 use metrics::counter;
+use views::{PairView, SingleView};
 
 /// How long a service or workload series stays without live connection and without change.
 const IDLE: Duration = Duration::from_secs(600);
@@ -152,14 +156,14 @@ impl Families {
     /// Returns the series of the service family. Hold that of [`Flag::None`] for the connection's life; ask for others
     /// when they are needed.
     pub fn service(&mut self, ends: &Ends, reporter: Reporter, flag: Flag, now_ns: u64) -> ServiceHandle {
-        let Ends { source, destination, service, .. } = ends.clone();
-        self.service.handle(&Pair { source, middle: service, destination }, reporter, flag, now_ns)
+        let Ends { source, destination, service, pod: _ } = ends;
+        self.service.handle(&PairView { source, middle: service, destination }, reporter, flag, now_ns)
     }
 
     /// Returns the series of the workload family, as [`Families::service`] does.
     pub fn workload(&mut self, ends: &Ends, reporter: Reporter, flag: Flag, now_ns: u64) -> WorkloadHandle {
-        let Ends { source, destination, pod, .. } = ends.clone();
-        self.workload.handle(&Pair { source, middle: pod, destination }, reporter, flag, now_ns)
+        let Ends { source, destination, pod, service: _ } = ends;
+        self.workload.handle(&PairView { source, middle: pod, destination }, reporter, flag, now_ns)
     }
 
     /// Returns the series of one long connection; 60 s after [`Handle::leave`] it is gone.
@@ -170,8 +174,8 @@ impl Families {
         labels: ConnectionLabels<'_>,
         now_ns: u64,
     ) -> ConnectionHandle {
-        let single = Single { own: labels.render(), ends: ends.clone() };
-        self.connection.handle(&single, reporter, Flag::None, now_ns)
+        let own = labels.render();
+        self.connection.handle(&SingleView { own: &own, ends }, reporter, Flag::None, now_ns)
     }
 
     /// Retires what is idle, forgets labels out of use and publishes. To be called some ten times a second.

@@ -2,7 +2,7 @@
 
 use std::{hash::Hash, net::IpAddr};
 
-use ::cache::{Service, Str, Workload, snapshot::Held};
+use ::cache::{Held, Service, Str, Workload};
 use rustc_hash::FxHashMap;
 
 use super::{PodLabels, ServiceLabels, Side, WorkloadLabels, shown};

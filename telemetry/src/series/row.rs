@@ -5,6 +5,7 @@ use std::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
 };
 
+use hashbrown::Equivalent;
 use rustc_hash::FxBuildHasher;
 
 use crate::labels::{Flag, Reporter};
@@ -49,16 +50,13 @@ impl<L: Hash + Eq, const N: usize> Row<L, N> {
         Self { labels, reporter, flag, place, live, changed, values }
     }
 
-    pub(super) fn hash_of(labels: &L, reporter: Reporter, flag: Flag) -> u64 {
-        FxBuildHasher.hash_one((labels, reporter as u8, flag as u8))
-    }
-
     pub(super) fn hash(&self) -> u64 {
-        Self::hash_of(&self.labels, self.reporter, self.flag)
+        hash_of(&self.labels, self.reporter, self.flag)
     }
 
-    pub(super) fn is(&self, labels: &L, reporter: Reporter, flag: Flag) -> bool {
-        self.flag == flag && self.reporter == reporter && self.labels == *labels
+    #[inline]
+    pub(super) fn is(&self, labels: &impl Equivalent<L>, reporter: Reporter, flag: Flag) -> bool {
+        self.flag == flag && self.reporter == reporter && labels.equivalent(&self.labels)
     }
 }
 
@@ -92,6 +90,12 @@ impl<L, const N: usize> Row<L, N> {
         };
         Some(self.values[counter].load(Relaxed))
     }
+}
+
+/// Returns the hash of a row's identity; what is [`Equivalent`] to labels hashes as they do.
+#[inline]
+pub(super) fn hash_of(labels: &impl Hash, reporter: Reporter, flag: Flag) -> u64 {
+    FxBuildHasher.hash_one((labels, reporter as u8, flag as u8))
 }
 
 /// Nanoseconds to the unit in which rows keep time: 16.8 ms, so that 32 bits wrap after two years.

@@ -8,11 +8,11 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use hashbrown::HashTable;
+use hashbrown::{Equivalent, HashTable};
 
 use super::{
     handle::Handle,
-    row::{Row, TICK_BITS, tick},
+    row::{Row, TICK_BITS, hash_of, tick},
 };
 use crate::labels::{Flag, Reporter};
 
@@ -97,18 +97,24 @@ impl<L: Hash + Eq + Clone, const N: usize> Table<L, N> {
     }
 
     /// Returns a handle on the series of a label set, or on the overflow series where it is new and there is no room.
-    pub(crate) fn handle(&mut self, labels: &L, reporter: Reporter, flag: Flag, now_ns: u64) -> Handle<L, N> {
-        let hash = Row::<L, N>::hash_of(labels, reporter, flag);
+    ///
+    /// `labels` may be a view of them, made into labels only for a new series.
+    pub(crate) fn handle<'q, Q>(&mut self, labels: &'q Q, reporter: Reporter, flag: Flag, now_ns: u64) -> Handle<L, N>
+    where
+        Q: Hash + Equivalent<L>,
+        L: From<&'q Q>,
+    {
+        let hash = hash_of(labels, reporter, flag);
         if let Some(row) = self.index.find(hash, |row| row.is(labels, reporter, flag)) {
             return Handle::new(Arc::clone(row));
         }
         if self.index.len() - self.overflow_rows < self.standing.budget {
-            return Handle::new(self.insert(hash, labels.clone(), reporter, flag, now_ns));
+            return Handle::new(self.insert(hash, L::from(labels), reporter, flag, now_ns));
         }
         self.standing.overflowed += 1;
         self.changed = true;
         let other = self.other.clone();
-        let hash = Row::<L, N>::hash_of(&other, reporter, flag);
+        let hash = hash_of(&other, reporter, flag);
         if let Some(row) = self.index.find(hash, |row| row.is(&other, reporter, flag)) {
             return Handle::new(Arc::clone(row));
         }
@@ -117,19 +123,15 @@ impl<L: Hash + Eq + Clone, const N: usize> Table<L, N> {
     }
 
     /// Removes what has been idle for long enough. Called often, it looks at a share of the rows each time, so that each is
-    /// looked at once in a sixtieth of the idle time.
+    /// looked at once in a sixtieth of the idle time, or two where the family shrinks meanwhile.
     pub(crate) fn retire(&mut self, now_ns: u64) {
         let places = self.chunks.len() * CHUNK;
         let elapsed = now_ns.saturating_sub(self.swept_ns);
         let share = if elapsed >= self.sweep_period_ns {
             places
         } else {
-            // Both factors are far below 2^64: places fit 32 bits, and a sixtieth of the idle time is 10 s.
-            (places as u128 * u128::from(elapsed) / u128::from(self.sweep_period_ns)) as usize
+            (places as u128 * u128::from(elapsed)).div_ceil(u128::from(self.sweep_period_ns)) as usize
         };
-        if share == 0 && places != 0 {
-            return;
-        }
         self.swept_ns = now_ns;
         for _ in 0..share {
             self.cursor = if self.cursor + 1 >= places { 0 } else { self.cursor + 1 };
