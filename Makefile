@@ -6,7 +6,7 @@ CARGO ?= cargo
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:/usr/sbin:/sbin
 
 help:
-	@echo 'make demo    a mesh of three pods on this machine, observed for some 20 s (root)'
+	@echo 'make demo    a mesh of three pods on two nodes, on this machine, observed for some 20 s (root)'
 	@echo 'make test    everything that is tested: format, lints, unit, pipeline and kernel tests (root)'
 	@echo 'make build   target/release/meshd'
 	@echo 'make lint    format and lints alone'
