@@ -13,7 +13,7 @@ fn dropped_packets_are_retransmits_and_losses_of_the_sender_alone() -> Result<()
     pair.client_pod.namespace().ip("link set eth0 gso_max_segs 1")?;
     pair.server_pod
         .namespace()
-        .run("iptables -A INPUT -p tcp --dport 8080 -m statistic --mode nth --every 50 -j DROP")?;
+        .run("iptables -A INPUT -p tcp --dport 8080 -m statistic --mode nth --every 50 --packet 0 -j DROP")?;
     let (sandbox, direct) = (&pair.sandbox, pair.direct());
     let meshd = Meshd::start(sandbox, &pair.mesh(), ALL)?;
     let (client, server) = (&mut pair.client, &mut pair.server);

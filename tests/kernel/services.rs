@@ -24,7 +24,7 @@ fn a_service_address_is_steered_and_named_as_the_service() -> Result<()> {
     let meshd = Meshd::start(sandbox, &pair.mesh(), ALL)?;
     let (client, server) = (&mut pair.client, &mut pair.server);
 
-    for (name, dial) in ["a", "b", "c"].into_iter().zip(&dials) {
+    for dial in &dials {
         talk(client, server, dial, 10)?;
     }
     let scrape = meshd.eventually(|s| Truth { opened: 3, closed: 3, there: 30, back: 0 }.is_shown(s))?;

@@ -64,16 +64,22 @@ impl Sandbox {
 
     /// Makes a pod.
     pub fn pod(&self, name: &str) -> Result<Pod> {
+        let namespace = Namespace::new(&format!("{}-{name}", self.name))?;
+        let (v4, v6) = self.next_pod();
         let host = self.pods.get() + 1;
         self.pods.set(host);
-        let namespace = Namespace::new(&format!("{}-{name}", self.name))?;
-        let (v4, v6) = (self.v4(0, host), self.v6(0, host));
         self.node.ip(&format!(
             "link add veth{host} type veth peer name eth0 netns {}\nlink set veth{host} master br0 up",
             namespace.name()
         ))?;
         namespace.ip(&format!("link set eth0 up\naddr add {v4}/24 dev eth0\naddr add {v6}/64 dev eth0 nodad"))?;
         Ok(Pod { name: name.to_owned(), v4, v6, namespace, cgroup: self.cgroup.path().to_owned() })
+    }
+
+    /// Returns the addresses that the next pod made will have.
+    pub fn next_pod(&self) -> (Ipv4Addr, Ipv6Addr) {
+        let host = self.pods.get() + 1;
+        (self.v4(0, host), self.v6(0, host))
     }
 
     /// Returns the `n`th virtual IPv4 address for services: on no interface, and no route leads there.
