@@ -104,15 +104,9 @@ impl Cache {
     ) -> bool {
         let mailboxes = lock(&self.mailboxes);
         let before = self.snapshot.load_full();
-        let mut draft = Draft::anew(&before, &self.node);
-        for mut workload in workloads {
-            lock(&self.interner).workload(&mut workload);
-            draft.workload(workload);
-        }
-        for mut service in services {
-            let key = lock(&self.interner).service(&mut service);
-            draft.service(key, service);
-        }
+        let mut draft = Draft::anew(&before, &self.node, &self.interner);
+        workloads.into_iter().for_each(|w| draft.workload(w));
+        services.into_iter().for_each(|s| draft.service(s));
         let swapped = self.finish(mailboxes, draft, true);
         drop(before);
         lock(&self.interner).sweep();
@@ -125,18 +119,10 @@ impl Cache {
     pub fn apply(&self, delta: Delta) -> bool {
         let mailboxes = lock(&self.mailboxes);
         let before = self.snapshot.load_full();
-        let mut draft = Draft::on(&before, &self.node);
-        for mut workload in delta.workloads {
-            lock(&self.interner).workload(&mut workload);
-            draft.workload(workload);
-        }
-        for mut service in delta.services {
-            let key = lock(&self.interner).service(&mut service);
-            draft.service(key, service);
-        }
-        for name in delta.removed {
-            draft.remove(name);
-        }
+        let mut draft = Draft::on(&before, &self.node, &self.interner);
+        delta.workloads.into_iter().for_each(|w| draft.workload(w));
+        delta.services.into_iter().for_each(|s| draft.service(s));
+        delta.removed.into_iter().for_each(|name| draft.remove(name));
         for (name, policy) in delta.policies {
             draft.policy(name, policy);
         }
@@ -208,6 +194,9 @@ fn tell(mailboxes: &mut Vec<Weak<Mailbox>>, change: &Change) {
 }
 
 /// Takes a lock; what a panic left half done is at worst a name too many in a table.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,11 @@
 //! The next snapshot while it is being made.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use crate::{
-    cache::Node,
+    cache::{Node, lock},
     held::Held,
+    intern::Interner,
     model::{Health, Service, Str, Workload},
     snapshot::Snapshot,
     subscription::{Change, MAX_NAMES},
@@ -16,6 +17,7 @@ pub(crate) struct Draft<'a> {
     before: &'a Snapshot,
     next: Snapshot,
     node: &'a Node,
+    interner: &'a Mutex<Interner>,
     /// It was started from nothing, so anything may differ.
     anew: bool,
     uids: Vec<Str>,
@@ -25,17 +27,27 @@ pub(crate) struct Draft<'a> {
 
 impl<'a> Draft<'a> {
     /// Starts from the snapshot before.
-    pub(crate) fn on(before: &'a Snapshot, node: &'a Node) -> Self {
-        Self { before, next: before.clone(), node, anew: false, uids: Vec::new(), keys: Vec::new(), policies: false }
+    pub(crate) fn on(before: &'a Snapshot, node: &'a Node, interner: &'a Mutex<Interner>) -> Self {
+        Self {
+            before,
+            next: before.clone(),
+            node,
+            interner,
+            anew: false,
+            uids: Vec::new(),
+            keys: Vec::new(),
+            policies: false,
+        }
     }
 
     /// Starts from nothing, but keeps what turns out to be the same.
-    pub(crate) fn anew(before: &'a Snapshot, node: &'a Node) -> Self {
-        Self { next: before.empty(), anew: true, ..Self::on(before, node) }
+    pub(crate) fn anew(before: &'a Snapshot, node: &'a Node, interner: &'a Mutex<Interner>) -> Self {
+        Self { next: before.without_resources(), anew: true, ..Self::on(before, node, interner) }
     }
 
-    pub(crate) fn workload(&mut self, workload: Workload) {
+    pub(crate) fn workload(&mut self, mut workload: Workload) {
         let was = self.before.workload(&workload.uid);
+        lock(self.interner).workload(&mut workload, was.map(|w| &w.value));
         let held = match was {
             Some(was) if was.value == workload => was.clone(),
             _ => {
@@ -56,7 +68,8 @@ impl<'a> Draft<'a> {
         self.next.put_workload(held);
     }
 
-    pub(crate) fn service(&mut self, key: Str, service: Service) {
+    pub(crate) fn service(&mut self, mut service: Service) {
+        let key = lock(self.interner).service(&mut service);
         let was = self.before.service(&key);
         let held = match was {
             Some(was) if was.value == service => was.clone(),

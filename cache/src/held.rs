@@ -1,4 +1,4 @@
-//! What a snapshot holds, and several of them that claim one address.
+//! What a snapshot holds.
 
 use std::sync::{
     Arc,
@@ -46,62 +46,5 @@ impl Rank {
 
     fn since(self) -> u64 {
         Self::SINCE - (self.0 & Self::SINCE)
-    }
-}
-
-/// All that hold one address or hostname, the best first; one as a rule.
-#[derive(Debug)]
-pub(crate) enum Holders<T> {
-    One(Arc<Held<T>>),
-    Many(Arc<Vec<Arc<Held<T>>>>),
-}
-
-impl<T> Clone for Holders<T> {
-    fn clone(&self) -> Self {
-        match self {
-            Self::One(one) => Self::One(one.clone()),
-            Self::Many(many) => Self::Many(many.clone()),
-        }
-    }
-}
-
-impl<T> Holders<T> {
-    pub(crate) fn best(&self) -> &Arc<Held<T>> {
-        &self.all()[0]
-    }
-
-    pub(crate) fn all(&self) -> &[Arc<Held<T>>] {
-        match self {
-            Self::One(one) => std::slice::from_ref(one),
-            Self::Many(many) => many,
-        }
-    }
-
-    /// Adds one where `less` puts it.
-    pub(crate) fn add(&mut self, held: Arc<Held<T>>, less: impl Fn(&Held<T>, &Held<T>) -> bool) {
-        let at = self.all().partition_point(|h| less(h, &held));
-        match self {
-            Self::One(one) => {
-                let mut many = vec![one.clone()];
-                many.insert(at, held);
-                *self = Self::Many(Arc::new(many));
-            }
-            Self::Many(many) => Arc::make_mut(many).insert(at, held),
-        }
-    }
-
-    /// Takes one out; false if it was the last, which then is for the caller to remove.
-    pub(crate) fn take(&mut self, held: &Arc<Held<T>>) -> bool {
-        match self {
-            Self::One(one) => !Arc::ptr_eq(one, held),
-            Self::Many(many) => {
-                let many = Arc::make_mut(many);
-                many.retain(|h| !Arc::ptr_eq(h, held));
-                if let [one] = &many[..] {
-                    *self = Self::One(one.clone());
-                }
-                true
-            }
-        }
     }
 }

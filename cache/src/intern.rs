@@ -25,7 +25,32 @@ impl Interner {
         if let Some(found) = self.names.set.get(name) {
             return found.clone();
         }
-        self.names.add(Str::from(name))
+        let name = Str::from(name);
+        self.names.set.insert(name.clone());
+        name
+    }
+
+    /// Returns the one copy of a list of services, in order of their names.
+    pub fn services(&mut self, list: &[(Str, Ports)]) -> Arc<[(Str, Ports)]> {
+        if let Some(found) = self.services.set.get(list) {
+            return found.clone();
+        }
+        let mut ordered: Vec<_> = list.iter().map(|(key, ports)| (self.name(key), ports.clone())).collect();
+        ordered.sort_by(|a, b| a.0.cmp(&b.0));
+        ordered.dedup_by(|a, b| a.0 == b.0);
+        let mut shared = ordered.into();
+        self.services.share(&mut shared);
+        shared
+    }
+
+    /// Returns the one copy of a seldom-set part; `None` if nothing in it is set.
+    pub fn extra(&mut self, extra: WorkloadExtra) -> Option<Arc<WorkloadExtra>> {
+        if extra == WorkloadExtra::default() {
+            return None;
+        }
+        let mut shared = self.extras.set.get(&extra).cloned().unwrap_or_else(|| Arc::new(extra));
+        self.extras.share(&mut shared);
+        Some(shared)
     }
 
     /// Returns how many names, lists of services and seldom-set parts it holds.
@@ -38,33 +63,33 @@ impl Interner {
         self.len() == 0
     }
 
-    /// Shares what a workload repeats, and puts its lists in order.
-    pub(crate) fn workload(&mut self, w: &mut Workload) {
+    /// Shares what a workload repeats, and puts its lists in order. What it has in common with what it was is shared already.
+    pub(crate) fn workload(&mut self, w: &mut Workload, was: Option<&Workload>) {
+        let of = |field: fn(&Workload) -> &Str| was.map(field);
         let repeated = [
-            &mut w.namespace,
-            &mut w.service_account,
-            &mut w.trust_domain,
-            &mut w.network,
-            &mut w.node,
-            &mut w.cluster_id,
-            &mut w.workload_name,
-            &mut w.workload_type,
-            &mut w.canonical_name,
-            &mut w.canonical_revision,
+            (&mut w.namespace, of(|w| &w.namespace)),
+            (&mut w.service_account, of(|w| &w.service_account)),
+            (&mut w.trust_domain, of(|w| &w.trust_domain)),
+            (&mut w.network, of(|w| &w.network)),
+            (&mut w.node, of(|w| &w.node)),
+            (&mut w.cluster_id, of(|w| &w.cluster_id)),
+            (&mut w.workload_name, of(|w| &w.workload_name)),
+            (&mut w.workload_type, of(|w| &w.workload_type)),
+            (&mut w.canonical_name, of(|w| &w.canonical_name)),
+            (&mut w.canonical_revision, of(|w| &w.canonical_revision)),
         ];
-        for name in repeated {
-            self.names.share(name);
+        for (name, was) in repeated {
+            if !was.is_some_and(|was| Str::ptr_eq(was, name)) {
+                self.names.share(name);
+            }
         }
         for address in &mut w.addresses {
             *address = address.to_canonical();
         }
-        if !w.services.is_sorted_by(|a, b| a.0 < b.0) {
-            let mut sorted = w.services.to_vec();
-            sorted.sort_by(|a, b| a.0.cmp(&b.0));
-            sorted.dedup_by(|later, earlier| later.0 == earlier.0);
-            w.services = sorted.into();
+        match was {
+            Some(was) if was.services == w.services => w.services = was.services.clone(),
+            _ => w.services = self.services(&w.services),
         }
-        self.service_list(&mut w.services);
         if let Some(extra) = &mut w.extra {
             self.extras.share(extra);
         }
@@ -95,15 +120,6 @@ impl Interner {
             self.sweep();
         }
     }
-
-    fn service_list(&mut self, list: &mut Arc<[(Str, Ports)]>) {
-        if let Some(found) = self.services.set.get(&**list) {
-            *list = found.clone();
-            return;
-        }
-        let shared = list.iter().map(|(key, ports)| (self.name(key), ports.clone())).collect();
-        *list = self.services.add(shared);
-    }
 }
 
 #[derive(Debug)]
@@ -127,11 +143,6 @@ impl<T: Hash + Eq + Clone> Table<T> {
                 self.set.insert(value.clone());
             }
         }
-    }
-
-    fn add(&mut self, value: T) -> T {
-        self.set.insert(value.clone());
-        value
     }
 
     fn full(&self) -> bool {

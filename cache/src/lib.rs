@@ -5,12 +5,14 @@
 //! persistent, so the next snapshot shares all that a delta did not touch.
 #![forbid(unsafe_code)]
 
+mod addresses;
 mod cache;
 mod draft;
 mod dump;
 mod held;
 mod intern;
 pub mod model;
+mod shelf;
 pub mod snapshot;
 mod subscription;
 mod trie;

@@ -1,38 +1,53 @@
-//! The state of the mesh at one moment, as readers see it and as the writer makes the next one from it.
+//! The state of the mesh at one moment, as readers see it.
 
-use std::{collections::BTreeMap, hash::BuildHasher, net::IpAddr, sync::Arc};
+mod next;
+
+use std::{
+    collections::BTreeMap,
+    hash::{BuildHasher, Hash},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use foldhash::quality::RandomState;
 
 pub use crate::held::Held;
 use crate::{
-    held::Holders,
+    addresses::{Addresses, Key, octets},
     model::{Service, Str, Workload},
-    trie::Trie,
+    shelf::Shelf,
+    trie::{self, Trie},
 };
 
 /// Authorization policies as they were told, by `namespace/name`.
 pub type Policies = BTreeMap<Str, Arc<serde_json::Value>>;
 
-/// The state of the mesh at one moment. A clone costs a few reference counts.
+/// The state of the mesh at one moment. A clone costs some hundred reference counts.
+///
+/// Workloads and service names have numbered places on shelves; the indexes hold numbers. So new content of a workload that keeps
+/// its uid, addresses and services touches no index.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     hasher: RandomState,
-    workloads: Trie<Arc<Held<Workload>>>,
-    addresses: Trie<Holders<Workload>>,
-    services: Trie<Slot>,
+    workloads: Shelf<Arc<Held<Workload>>>,
+    uids: Trie<u32>,
+    addresses: Addresses,
+    names: Shelf<Arc<Name>>,
+    keys: Trie<u32>,
+    vips: Addresses,
+    hostnames: Trie<u32>,
     service_count: usize,
-    vips: Trie<Holders<Service>>,
-    hostnames: Trie<Holders<Service>>,
     policies: Arc<Policies>,
 }
 
 /// A service name that is defined, or has endpoints, or both.
 #[derive(Clone, Debug)]
-struct Slot {
+struct Name {
+    /// `namespace/hostname`.
     key: Str,
     record: Option<Arc<Held<Service>>>,
-    endpoints: Trie<Arc<Held<Workload>>>,
+    /// Numbers of workloads.
+    endpoints: Trie<u32>,
 }
 
 impl Snapshot {
@@ -40,9 +55,10 @@ impl Snapshot {
     /// before the unhealthy, this node's before others, then the one that took it last.
     pub fn workload_at(&self, network: &str, address: IpAddr) -> Option<&Arc<Held<Workload>>> {
         in_networks(network, |network| {
-            let address = address.to_canonical();
-            let hash = self.hasher.hash_one((network, address));
-            self.addresses.get(hash, |h| workload_holds(h, network, address)).map(Holders::best)
+            let number = self
+                .addresses
+                .best(self.address_key(network, address), |number| self.workloads.get(number).network == network)?;
+            Some(self.workloads.get(number))
         })
     }
 
@@ -50,37 +66,40 @@ impl Snapshot {
     /// that took it last.
     pub fn service_at(&self, network: &str, address: IpAddr) -> Option<&Arc<Held<Service>>> {
         in_networks(network, |network| {
-            let address = address.to_canonical();
-            let hash = self.hasher.hash_one((network, address));
-            self.vips.get(hash, |h| service_holds(h, network, address)).map(Holders::best)
+            let is = |number| self.vip_holder(number, network, address).is_some();
+            self.record(self.vips.best(self.address_key(network, address), is)?)
         })
     }
 
     /// Returns a workload by uid.
     pub fn workload(&self, uid: &str) -> Option<&Arc<Held<Workload>>> {
-        self.workloads.get(self.hasher.hash_one(uid), |w| w.uid == uid)
+        Some(self.workloads.get(self.workload_number(uid)?))
     }
 
     /// Returns a service by `namespace/hostname`.
     pub fn service(&self, key: &str) -> Option<&Arc<Held<Service>>> {
-        self.slot(key)?.record.as_ref()
+        self.record(self.name_number(key)?)
     }
 
     /// Returns the services of a hostname, the canonical one first, then by namespace.
-    pub fn services_by_hostname(&self, hostname: &str) -> &[Arc<Held<Service>>] {
-        let hash = self.hasher.hash_one(hostname);
-        self.hostnames.get(hash, |h| h.best().hostname == hostname).map_or(&[], Holders::all)
+    pub fn services_by_hostname(&self, hostname: &str) -> Vec<&Arc<Held<Service>>> {
+        let numbers = self.hostnames.of(self.hash(hostname));
+        let mut found: Vec<_> =
+            numbers.filter_map(|n| self.record(n)).filter(|s: &&Arc<Held<Service>>| s.hostname == hostname).collect();
+        found.sort_by(|a, b| (!a.canonical, &a.namespace).cmp(&(!b.canonical, &b.namespace)));
+        found
     }
 
     /// Returns the workloads that are endpoints of a service, healthy or not, in no particular order, whether or not the service
     /// itself is defined.
     pub fn endpoints(&self, key: &str) -> impl Iterator<Item = &Arc<Held<Workload>>> {
-        self.slot(key).into_iter().flat_map(|s| s.endpoints.iter())
+        let name = self.name_number(key).map(|n| self.names.get(n));
+        name.into_iter().flat_map(|n| n.endpoints.iter()).map(|number| self.workloads.get(number))
     }
 
     /// Returns how many endpoints a service has, healthy or not.
     pub fn endpoint_count(&self, key: &str) -> usize {
-        self.slot(key).map_or(0, |s| s.endpoints.len())
+        self.name_number(key).map_or(0, |n| self.names.get(n).endpoints.len())
     }
 
     /// Iterates over all workloads, in no particular order.
@@ -90,7 +109,7 @@ impl Snapshot {
 
     /// Iterates over all services that are defined, in no particular order.
     pub fn services(&self) -> impl Iterator<Item = &Arc<Held<Service>>> {
-        self.services.iter().filter_map(|s| s.record.as_ref())
+        self.names.iter().filter_map(|n| n.record.as_ref())
     }
 
     /// Returns how many workloads there are.
@@ -113,123 +132,32 @@ impl Snapshot {
         self.workload(&workload.uid).is_some_and(|w| w.serial == workload.serial)
     }
 
-    fn slot(&self, key: &str) -> Option<&Slot> {
-        self.services.get(self.hasher.hash_one(key), |s| s.key == key)
-    }
-}
-
-/// What the writer does to the next snapshot before anyone sees it.
-impl Snapshot {
-    /// Returns an empty one that hashes as this one does.
-    pub(crate) fn empty(&self) -> Self {
-        Self { hasher: self.hasher.clone(), policies: self.policies.clone(), ..Self::default() }
+    fn record(&self, number: u32) -> Option<&Arc<Held<Service>>> {
+        self.names.get(number).record.as_ref()
     }
 
-    pub(crate) fn policies_mut(&mut self) -> &mut Policies {
-        Arc::make_mut(&mut self.policies)
+    fn workload_number(&self, uid: &str) -> Option<u32> {
+        self.uids.of(self.hash(uid)).find(|n| self.workloads.get(*n).uid == uid)
     }
 
-    /// Adds a workload, in place of what had its uid.
-    pub(crate) fn put_workload(&mut self, workload: Arc<Held<Workload>>) {
-        let uid = &workload.uid;
-        let hash = self.hasher.hash_one(uid.as_str());
-        match self.workloads.get_mut(hash, |w| w.uid == *uid) {
-            Some(old) => {
-                let old = std::mem::replace(old, workload.clone());
-                self.unlink_workload(&old);
-            }
-            None => self.workloads.insert(hash, workload.clone()),
-        }
-        self.link_workload(&workload);
+    fn name_number(&self, key: &str) -> Option<u32> {
+        self.keys.of(self.hash(key)).find(|n| self.names.get(*n).key == key)
     }
 
-    /// Removes a workload; false if there was none.
-    pub(crate) fn remove_workload(&mut self, uid: &str) -> bool {
-        let removed = self.workloads.remove(self.hasher.hash_one(uid), |w| w.uid == uid);
-        removed.inspect(|old| self.unlink_workload(old)).is_some()
+    fn vip_holder(&self, number: u32, network: &str, address: IpAddr) -> Option<&Arc<Held<Service>>> {
+        let address = address.to_canonical();
+        self.record(number).filter(|s| s.vips.iter().any(|v| v.1 == address && v.0 == network))
     }
 
-    /// Adds a service under its key, in place of what had that key.
-    pub(crate) fn put_service(&mut self, key: &Str, service: Arc<Held<Service>>) {
-        match self.slot_mut(key).record.replace(service.clone()) {
-            Some(old) => self.unlink_service(&old),
-            None => self.service_count += 1,
-        }
-        for (network, address) in addresses_of(&service.vips) {
-            let hash = self.hasher.hash_one((network.as_str(), address));
-            add(&mut self.vips, hash, &service, |h| service_holds(h, network, address), |a, b| a.rank < b.rank);
-        }
-        let hash = self.hasher.hash_one(service.hostname.as_str());
-        let order = |a: &Held<Service>, b: &Held<Service>| (!a.canonical, &a.namespace) < (!b.canonical, &b.namespace);
-        add(&mut self.hostnames, hash, &service, |h| h.best().hostname == service.hostname, order);
+    fn address_key(&self, network: &str, address: IpAddr) -> Key {
+        let address = octets(address);
+        let hash =
+            if network.is_empty() { self.hash(u128::from_ne_bytes(address)) } else { self.hash((network, address)) };
+        Key { hash, address }
     }
 
-    /// Removes a service; false if there was none. Workloads that name it stay its endpoints.
-    pub(crate) fn remove_service(&mut self, key: &str) -> bool {
-        if self.service(key).is_none() {
-            return false;
-        }
-        let hash = self.hasher.hash_one(key);
-        if let Some(slot) = self.services.get_mut(hash, |s| s.key == key) {
-            let old = slot.record.take();
-            self.service_count -= 1;
-            self.drop_idle_slot(hash, key);
-            if let Some(old) = old {
-                self.unlink_service(&old);
-            }
-        }
-        true
-    }
-
-    fn link_workload(&mut self, workload: &Arc<Held<Workload>>) {
-        let network = &workload.network;
-        for address in distinct(&workload.addresses) {
-            let hash = self.hasher.hash_one((network.as_str(), address));
-            add(&mut self.addresses, hash, workload, |h| workload_holds(h, network, *address), |a, b| a.rank < b.rank);
-        }
-        let uid_hash = self.hasher.hash_one(workload.uid.as_str());
-        for (key, _) in workload.services.iter() {
-            self.slot_mut(key).endpoints.insert(uid_hash, workload.clone());
-        }
-    }
-
-    /// Takes from the indexes what this workload still owns there.
-    fn unlink_workload(&mut self, workload: &Arc<Held<Workload>>) {
-        let network = &workload.network;
-        for address in distinct(&workload.addresses) {
-            let hash = self.hasher.hash_one((network.as_str(), address));
-            take(&mut self.addresses, hash, workload, |h| workload_holds(h, network, *address));
-        }
-        let uid_hash = self.hasher.hash_one(workload.uid.as_str());
-        for (key, _) in workload.services.iter() {
-            let hash = self.hasher.hash_one(key.as_str());
-            if let Some(slot) = self.services.get_mut(hash, |s| s.key == *key) {
-                slot.endpoints.remove(uid_hash, |w| Arc::ptr_eq(w, workload));
-                self.drop_idle_slot(hash, key);
-            }
-        }
-    }
-
-    fn unlink_service(&mut self, service: &Arc<Held<Service>>) {
-        for (network, address) in addresses_of(&service.vips) {
-            let hash = self.hasher.hash_one((network.as_str(), address));
-            take(&mut self.vips, hash, service, |h| service_holds(h, network, address));
-        }
-        let hash = self.hasher.hash_one(service.hostname.as_str());
-        take(&mut self.hostnames, hash, service, |h| h.best().hostname == service.hostname);
-    }
-
-    fn slot_mut(&mut self, key: &Str) -> &mut Slot {
-        let hash = self.hasher.hash_one(key.as_str());
-        if self.services.get(hash, |s| s.key == *key).is_none() {
-            self.services.insert(hash, Slot { key: key.clone(), record: None, endpoints: Trie::default() });
-        }
-        self.services.get_mut(hash, |s| s.key == *key).expect("it was there or has been added")
-    }
-
-    fn drop_idle_slot(&mut self, hash: u64, key: &str) {
-        let idle = |s: &Slot| s.key == key && s.record.is_none() && s.endpoints.is_empty();
-        self.services.remove(hash, idle);
+    fn hash(&self, of: impl Hash) -> trie::Hash {
+        trie::Hash::new((self.hasher.hash_one(of) >> 32) as u32).unwrap_or(trie::Hash::MIN)
     }
 }
 
@@ -237,44 +165,5 @@ fn in_networks<'a, T>(network: &str, find: impl Fn(&str) -> Option<&'a T>) -> Op
     match find(network) {
         None if !network.is_empty() => find(""),
         found => found,
-    }
-}
-
-fn workload_holds(holders: &Holders<Workload>, network: &str, address: IpAddr) -> bool {
-    let any = holders.best();
-    any.network == network && any.addresses.contains(&address)
-}
-
-fn service_holds(holders: &Holders<Service>, network: &str, address: IpAddr) -> bool {
-    holders.best().vips.iter().any(|v| v.0 == network && v.1 == address)
-}
-
-/// Leaves out what an earlier element equals.
-fn distinct<T: PartialEq>(all: &[T]) -> impl Iterator<Item = &T> {
-    all.iter().enumerate().filter(|(i, a)| !all[..*i].contains(a)).map(|(_, a)| a)
-}
-
-fn addresses_of(vips: &[(Str, IpAddr)]) -> impl Iterator<Item = (&Str, IpAddr)> {
-    distinct(vips).map(|v| (&v.0, v.1))
-}
-
-fn add<T>(
-    index: &mut Trie<Holders<T>>,
-    hash: u64,
-    held: &Arc<Held<T>>,
-    is: impl Fn(&Holders<T>) -> bool,
-    less: impl Fn(&Held<T>, &Held<T>) -> bool,
-) {
-    match index.get_mut(hash, is) {
-        Some(holders) => holders.add(held.clone(), less),
-        None => index.insert(hash, Holders::One(held.clone())),
-    }
-}
-
-fn take<T>(index: &mut Trie<Holders<T>>, hash: u64, held: &Arc<Held<T>>, is: impl Fn(&Holders<T>) -> bool) {
-    if let Some(holders) = index.get_mut(hash, &is)
-        && !holders.take(held)
-    {
-        index.remove(hash, is);
     }
 }

@@ -1,0 +1,177 @@
+//! What the writer does to the next snapshot before anyone sees it.
+
+use std::{net::IpAddr, sync::Arc};
+
+use super::{Held, Name, Policies, Snapshot};
+use crate::{
+    addresses::Key,
+    held::Rank,
+    model::{Service, Str, Workload},
+    shelf::Shelf,
+    trie::Trie,
+};
+
+impl Snapshot {
+    /// Returns an empty one with the policies of this one.
+    pub(crate) fn without_resources(&self) -> Self {
+        Self { hasher: self.hasher.clone(), policies: self.policies.clone(), ..Self::default() }
+    }
+
+    pub(crate) fn policies_mut(&mut self) -> &mut Policies {
+        Arc::make_mut(&mut self.policies)
+    }
+
+    /// Adds a workload, in place of what had its uid.
+    pub(crate) fn put_workload(&mut self, workload: Arc<Held<Workload>>) {
+        let Some(number) = self.workload_number(&workload.uid) else {
+            let hash = self.hash(workload.uid.as_str());
+            let number = self.workloads.add(workload.clone());
+            self.uids.insert(hash, number);
+            self.link_addresses(number, &workload);
+            return self.link_services(number, &workload);
+        };
+        let old = self.workloads.get(number).clone();
+        let moved = old.network != workload.network || old.addresses != workload.addresses;
+        let rewired = !same_services(&old, &workload);
+        if moved {
+            self.unlink_addresses(number, &old);
+        }
+        if rewired {
+            self.unlink_services(number, &old);
+        }
+        *self.workloads.get_mut(number) = workload.clone();
+        if moved {
+            self.link_addresses(number, &workload);
+        } else if old.rank != workload.rank {
+            self.rank_addresses(&workload);
+        }
+        if rewired {
+            self.link_services(number, &workload);
+        }
+    }
+
+    /// Removes a workload; false if there was none.
+    pub(crate) fn remove_workload(&mut self, uid: &str) -> bool {
+        let Some(number) = self.workload_number(uid) else { return false };
+        self.uids.remove(self.hash(uid), |n| n == number);
+        let old = self.workloads.get(number).clone();
+        self.unlink_addresses(number, &old);
+        self.unlink_services(number, &old);
+        self.workloads.remove(number);
+        true
+    }
+
+    /// Adds a service under its key, in place of what had that key.
+    pub(crate) fn put_service(&mut self, key: &Str, service: Arc<Held<Service>>) {
+        let number = self.name_or_new(key);
+        let old = self.names.get(number).record.clone();
+        if let Some(old) = &old {
+            self.unlink_service(number, old);
+        }
+        Arc::make_mut(self.names.get_mut(number)).record = Some(service.clone());
+        self.service_count += usize::from(old.is_none());
+        for (network, address) in distinct(&service.vips) {
+            let key = self.address_key(network, *address);
+            self.vips.add(key, number, service_rank(&self.names, network, *address));
+        }
+        self.hostnames.insert(self.hash(service.hostname.as_str()), number);
+    }
+
+    /// Removes a service; false if there was none. Workloads that name it stay its endpoints.
+    pub(crate) fn remove_service(&mut self, key: &str) -> bool {
+        let Some(number) = self.name_number(key) else { return false };
+        let Some(old) = self.names.get(number).record.clone() else { return false };
+        self.unlink_service(number, &old);
+        Arc::make_mut(self.names.get_mut(number)).record = None;
+        self.service_count -= 1;
+        self.drop_idle_name(number);
+        true
+    }
+
+    fn link_addresses(&mut self, number: u32, workload: &Workload) {
+        for address in distinct(&workload.addresses) {
+            let key = self.address_key(&workload.network, *address);
+            self.addresses.add(key, number, workload_rank(&self.workloads, &workload.network));
+        }
+    }
+
+    /// Takes the addresses that this workload has, and no one else's claim to them.
+    fn unlink_addresses(&mut self, number: u32, workload: &Workload) {
+        for address in distinct(&workload.addresses) {
+            let key = self.address_key(&workload.network, *address);
+            self.addresses.take(key, number, workload_rank(&self.workloads, &workload.network));
+        }
+    }
+
+    fn rank_addresses(&mut self, workload: &Workload) {
+        for address in &workload.addresses {
+            let key: Key = self.address_key(&workload.network, *address);
+            self.addresses.rank(key, workload_rank(&self.workloads, &workload.network));
+        }
+    }
+
+    fn link_services(&mut self, number: u32, workload: &Workload) {
+        let hash = self.hash(number);
+        for (key, _) in workload.services.iter() {
+            let name = self.name_or_new(key);
+            Arc::make_mut(self.names.get_mut(name)).endpoints.insert(hash, number);
+        }
+    }
+
+    fn unlink_services(&mut self, number: u32, workload: &Workload) {
+        let hash = self.hash(number);
+        for (key, _) in workload.services.iter() {
+            if let Some(name) = self.name_number(key) {
+                Arc::make_mut(self.names.get_mut(name)).endpoints.remove(hash, |n| n == number);
+                self.drop_idle_name(name);
+            }
+        }
+    }
+
+    fn unlink_service(&mut self, number: u32, service: &Service) {
+        for (network, address) in distinct(&service.vips) {
+            let key = self.address_key(network, *address);
+            self.vips.take(key, number, service_rank(&self.names, network, *address));
+        }
+        self.hostnames.remove(self.hash(service.hostname.as_str()), |n| n == number);
+    }
+
+    fn name_or_new(&mut self, key: &Str) -> u32 {
+        self.name_number(key).unwrap_or_else(|| {
+            let name = Name { key: key.clone(), record: None, endpoints: Trie::default() };
+            let number = self.names.add(Arc::new(name));
+            self.keys.insert(self.hash(key.as_str()), number);
+            number
+        })
+    }
+
+    fn drop_idle_name(&mut self, number: u32) {
+        let name = self.names.get(number);
+        if name.record.is_none() && name.endpoints.is_empty() {
+            let hash = self.hash(name.key.as_str());
+            self.keys.remove(hash, |n| n == number);
+            self.names.remove(number);
+        }
+    }
+}
+
+fn workload_rank(workloads: &Shelf<Arc<Held<Workload>>>, network: &str) -> impl Fn(u32) -> Option<Rank> {
+    move |number| Some(workloads.get(number)).filter(|w| w.network == network).map(|w| w.rank)
+}
+
+fn service_rank(names: &Shelf<Arc<Name>>, network: &str, address: IpAddr) -> impl Fn(u32) -> Option<Rank> {
+    move |number| {
+        let record = names.get(number).record.as_ref()?;
+        record.vips.iter().any(|v| v.0 == network && v.1 == address).then_some(record.rank)
+    }
+}
+
+/// Tells whether two workloads are endpoints of the same services, whatever the ports.
+fn same_services(a: &Workload, b: &Workload) -> bool {
+    Arc::ptr_eq(&a.services, &b.services) || a.services.iter().map(|s| &s.0).eq(b.services.iter().map(|s| &s.0))
+}
+
+/// Leaves out what an earlier element equals.
+fn distinct<T: PartialEq>(all: &[T]) -> impl Iterator<Item = &T> {
+    all.iter().enumerate().filter(|(i, a)| !all[..*i].contains(a)).map(|(_, a)| a)
+}
