@@ -10,6 +10,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 BPF_LINKER=0.13.0
 
 want_tests=1 check_only=0
+lists_are_old=1 # of apt-get; updated once a run, and only where something is installed
 for argument in "$@"; do
     case $argument in
         --build) want_tests=0 ;;
@@ -19,7 +20,7 @@ for argument in "$@"; do
 done
 
 say() { echo "setup: $*" >&2; }
-fail() { say "$1"; shift; printf '  %s\n' "$@" >&2; exit 1; }
+fail() { say "$1"; shift; [ $# = 0 ] || printf '  %s\n' "$@" >&2; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
 
 main() {
@@ -70,13 +71,15 @@ install_packages() {
         sudo=(sudo)
     fi
     say "installing $*"
-    "${sudo[@]}" bash -euc "$(declare -f install_as_root); install_as_root $*" >&2
+    "${sudo[@]}" bash -euc "$(declare -f install_as_root); install_as_root $lists_are_old $*" >&2
+    lists_are_old=0
 }
 
 # A distribution starts the services that it installs. Here they are tools: a policy that says no stands for as long as the
 # installation runs, and a Prometheus that this brought stays off at the next boot too.
 install_as_root() {
-    local policy=/usr/sbin/policy-rc.d log fresh=0
+    local update=$1 policy=/usr/sbin/policy-rc.d log fresh=0
+    shift
     log=$(mktemp)
     case " $* " in *" prometheus "*) fresh=1 ;; esac
     if [ ! -e $policy ]; then
@@ -87,7 +90,7 @@ install_as_root() {
         trap "rm -f $log" EXIT
     fi
     export DEBIAN_FRONTEND=noninteractive
-    { apt-get update -q && apt-get install -q -y --no-install-recommends "$@"; } >"$log" 2>&1 || {
+    { { [ "$update" = 0 ] || apt-get update -q; } && apt-get install -q -y --no-install-recommends "$@"; } >"$log" 2>&1 || {
         tail -n 20 "$log"
         echo "setup: apt-get could not install $*"
         return 1
@@ -146,7 +149,8 @@ bpf_linker() {
     linker_fits && return
     [ $check_only = 0 ] || fail "bpf-linker $BPF_LINKER for LLVM $bpf_llvm is missing"
     prefix=/usr/lib/llvm-$bpf_llvm
-    if [ ! -x "$prefix/bin/llvm-config" ]; then
+    # Debian has llvm-config in one package and the library to link with in another.
+    if [ ! -x "$prefix/bin/llvm-config" ] || ! compgen -G "$prefix/lib/libLLVM*" >/dev/null; then
         have apt-get && apt_knows "llvm-$bpf_llvm-dev" ||
             fail "bpf-linker is missing, and LLVM $bpf_llvm to build it with" \
                 "install the development files of LLVM $bpf_llvm under $prefix and run this again, or" \
