@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod globals;
 pub mod maps;
 pub mod record;
 pub mod steering;

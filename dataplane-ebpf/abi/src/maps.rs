@@ -2,17 +2,19 @@
 
 /// Socket storage, `Storage` by socket.
 pub const STORAGE: &str = "STORAGE";
-/// Managed namespaces: netns cookie (u64) to bits of [`managed`].
+/// Namespaces that mesh state manages: netns cookie (u64) to [`managed::MESH`]. User space alone writes it.
 pub const MANAGER: &str = "MANAGER";
+/// Namespaces that the CNI signal enrolled: netns cookie (u64) to [`managed::SIGNAL`]. connect4/6 alone write it.
+pub const SIGNALLED: &str = "SIGNALLED";
 /// `ServiceKey` to `ServiceValue`.
 pub const SERVICES: &str = "SERVICES";
 /// `EndpointKey` to `EndpointValue`.
 pub const ENDPOINTS: &str = "ENDPOINTS";
 /// Ring of `Record`s.
 pub const RING: &str = "RING";
-/// Closes and failures that found the ring full: socket cookie (u64) to `Record`.
+/// Closes and failures that found the ring full: socket cookie and start (two u64; a socket can be used again) to `Record`.
 pub const ASIDE: &str = "ASIDE";
-/// Per-CPU counters, u64 by the numbers in [`counter`].
+/// Per-CPU counters: one entry, an array of u64 by the numbers in [`counter`].
 pub const COUNTERS: &str = "COUNTERS";
 /// Run-time settings, u64 by the numbers in [`setting`].
 pub const SETTINGS: &str = "SETTINGS";
@@ -21,10 +23,14 @@ pub const SETTINGS: &str = "SETTINGS";
 pub const RING_BYTES: u32 = 4 << 20;
 /// Entries of the aside map.
 pub const ASIDE_ENTRIES: u32 = 8192;
-/// Managed namespaces of one node.
+/// Managed namespaces of one node, in each of the two maps that hold them.
 pub const MANAGER_ENTRIES: u32 = 8192;
+/// Service addresses and ports.
+pub const SERVICE_ENTRIES: u32 = 16384;
+/// Endpoints of all services together.
+pub const ENDPOINT_ENTRIES: u32 = 131072;
 
-/// Bits of a value in the manager map.
+/// Why a namespace is managed.
 pub mod managed {
     /// Mesh state names a workload in this namespace.
     pub const MESH: u32 = 1;
@@ -36,6 +42,8 @@ pub mod managed {
 pub mod setting {
     /// 1 while telemetry is attached: connect4/6 keep storage only then.
     pub const TELEMETRY: u32 = 0;
+    /// Number of the snapshot pass under way: the iterator shows a socket once a pass.
+    pub const PASS: u32 = 1;
     /// How many slots there are.
     pub const COUNT: u32 = 4;
 }
@@ -64,6 +72,8 @@ pub mod counter {
     pub const FAILED: u32 = 9;
     /// CNI signals for which the manager map had no room.
     pub const MANAGER_FULL: u32 = 10;
+    /// Progress records of `--progress packet` made by the kernel.
+    pub const PROGRESS: u32 = 11;
     /// How many slots there are.
     pub const COUNT: u32 = 16;
 }

@@ -24,8 +24,8 @@ pub struct Storage {
     pub original: Endpoint,
     /// What was dialled or chosen last in connect4/6; tells a connect that never left.
     pub target: Endpoint,
-    /// Always zero.
-    pub reserved: [u8; 4],
+    /// The snapshot pass that showed this socket last ([`crate::maps::setting::PASS`]).
+    pub pass: u32,
 }
 
 const _: () = assert!(size_of::<Storage>() == 80);

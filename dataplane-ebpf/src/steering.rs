@@ -1,0 +1,5 @@
+//! Steering: where a connect goes.
+
+mod backend;
+mod connect;
+pub(crate) mod signal;

@@ -1,0 +1,134 @@
+//! What this kernel and these rights allow, for `meshd doctor`.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use aya::{Btf, Ebpf};
+
+use super::{Options, btf, cgroup, explain, netns, object, telemetry};
+
+/// One thing that meshd needs or profits from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// What was looked for.
+    pub name: &'static str,
+    /// It is there.
+    pub ok: bool,
+    /// What was found, in one line.
+    pub found: String,
+    /// What is lost without it.
+    pub costs: &'static str,
+    /// What to do about it.
+    pub remedy: &'static str,
+}
+
+const STEERING: &str = "no connect to a service address is steered, and meshd does not start";
+const TELEMETRY: &str = "no connection is observed: --monitoring does not start";
+const NEWER: &str = "run Linux 6.1 or newer";
+const RIGHTS: &str = "run as root, or with CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON, CAP_SYS_ADMIN and CAP_SYS_PTRACE";
+
+/// The capabilities that are needed, by their numbers in `linux/capability.h`.
+const CAPABILITIES: [(u32, &str); 5] =
+    [(12, "CAP_NET_ADMIN"), (19, "CAP_SYS_PTRACE"), (21, "CAP_SYS_ADMIN"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
+
+/// Looks for everything, loading each program by itself and attaching none. `cgroup` is the directory meshd would attach to, if not the
+/// cgroup v2 root; `proc` is where the host's processes are seen.
+pub fn probe(cgroup: Option<&Path>, proc: &Path) -> Vec<Check> {
+    let mut checks = vec![kernel(), capabilities(proc), types(), host(proc), directory(cgroup, proc)];
+    checks.extend(programs(proc));
+    checks
+}
+
+fn check(name: &'static str, found: Result<String>, costs: &'static str, remedy: &'static str) -> Check {
+    let ok = found.is_ok();
+    let found = found.unwrap_or_else(|error| format!("{error:#}"));
+    Check { name, ok, found, costs, remedy }
+}
+
+fn kernel() -> Check {
+    let (release, version) = explain::kernel_version();
+    let found = match version {
+        Some(version) if version < explain::OLDEST => Err(anyhow::anyhow!("Linux {release}")),
+        _ => Ok(format!("Linux {release}")),
+    };
+    check("kernel", found, "what is older is not tried; the programs below may load or not", NEWER)
+}
+
+fn capabilities(proc: &Path) -> Check {
+    let found = effective(&proc.join("self/status")).and_then(|bits| {
+        let missing: Vec<_> =
+            CAPABILITIES.iter().filter(|(number, _)| bits >> number & 1 == 0).map(|(_, name)| *name).collect();
+        anyhow::ensure!(missing.is_empty(), "missing: {}", missing.join(", "));
+        Ok("all that are needed".to_owned())
+    });
+    check("capabilities", found, "programs can not be loaded, or the namespaces of pods not be found", RIGHTS)
+}
+
+fn effective(status: &Path) -> Result<u64> {
+    let status = std::fs::read_to_string(status).with_context(|| format!("cannot read {}", status.display()))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:")).context("no line CapEff")?;
+    u64::from_str_radix(line.trim(), 16).context("CapEff is no number")
+}
+
+fn types() -> Check {
+    let found = btf::kernel().and_then(|types| types.offsets()).map(|offsets| {
+        format!("every field that is read (sk_err at {}, bytes_acked at {})", offsets.error, offsets.bytes_acked)
+    });
+    check("type information (BTF)", found, STEERING, "run a kernel built with CONFIG_DEBUG_INFO_BTF=y")
+}
+
+fn host(proc: &Path) -> Check {
+    let found = netns::host_netns_cookie(proc).and_then(|host| {
+        let own = netns::current()?;
+        Ok(format!("host {host}, this process {own}"))
+    });
+    let remedy =
+        "in a pod: hostPID and --proc with the host's /proc; Linux 5.14 or newer; CAP_SYS_PTRACE and CAP_SYS_ADMIN";
+    check("network namespace cookies", found, STEERING, remedy)
+}
+
+fn directory(cgroup: Option<&Path>, proc: &Path) -> Check {
+    let found = cgroup.map_or_else(|| cgroup::find_cgroup_root(proc), |path| Ok(path.to_owned())).and_then(|path| {
+        cgroup::open(&path)?;
+        Ok(path.display().to_string())
+    });
+    check("cgroup v2", found, STEERING, "mount cgroup v2, or name its directory with --cgroup")
+}
+
+fn programs(proc: &Path) -> Vec<Check> {
+    const COSTS: [(&str, &str, &str); 6] = [
+        ("connect4", "program connect4 (IPv4 steering)", STEERING),
+        ("connect6", "program connect6 (IPv6 steering)", STEERING),
+        ("lifecycle", "program sock_ops (opened, closed, failed)", TELEMETRY),
+        ("release", "program sock_release (connects that never left)", TELEMETRY),
+        ("packet_ingress", "program cgroup_skb ingress", "--progress packet does not work"),
+        ("packet_egress", "program cgroup_skb egress", "--progress packet does not work"),
+    ];
+    let small = Options {
+        proc: proc.to_owned(),
+        max_connections: 1,
+        max_services: 1,
+        max_endpoints: 1,
+        ring_bytes: u32::try_from(super::sys::page_size()).unwrap_or(4096),
+        ..Options::default()
+    };
+    let loaded = btf::kernel().and_then(|types| object::load(&small, &types));
+    let mut ebpf = match loaded {
+        Ok(ebpf) => ebpf,
+        Err(error) => return vec![check("maps", Err(error), STEERING, RIGHTS)],
+    };
+    let mut checks = vec![check("maps", Ok("all kinds".to_owned()), STEERING, RIGHTS)];
+    for (program, name, costs) in COSTS {
+        let found = object::load_program(&mut ebpf, program).map(|()| "loads".to_owned());
+        checks.push(check(name, found.map_err(|error| explain::load(error, "load it")), costs, NEWER));
+    }
+    let costs = "open connections report by their packets: idle ones are not seen, and two programs run per packet";
+    checks.push(check("iterator over socket storage", iterator(&mut ebpf), costs, "run Linux 5.9 or newer"));
+    checks
+}
+
+fn iterator(ebpf: &mut Ebpf) -> Result<String> {
+    let btf = Btf::from_sys_fs().context("cannot read the kernel's types")?;
+    telemetry::load_iterator(ebpf, &btf)?;
+    Ok("loads".to_owned())
+}

@@ -1,0 +1,126 @@
+//! The reader of the ring of records.
+//!
+//! One page, which only user space writes, says how far it has read; one, which only the kernel writes, how far there are records; the
+//! records follow, mapped twice in a row so that none is ever split. A reader that publishes how far it is once a batch, not once a
+//! record, costs a fraction.
+
+use std::{
+    os::fd::{AsFd as _, OwnedFd},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+
+use super::sys::{self, Mapping, WakeUps};
+
+/// `BPF_RINGBUF_BUSY_BIT`: reserved, not yet submitted.
+const BUSY: u32 = 1 << 31;
+/// `BPF_RINGBUF_DISCARD_BIT`: submitted to be skipped.
+const DISCARDED: u32 = 1 << 30;
+const HEADER: u64 = 8;
+/// Room goes back to the kernel after so many records, so that a long batch does not keep a full ring full.
+const BATCH: usize = 512;
+
+/// The one reader of a ring.
+#[derive(Debug)]
+pub(super) struct Ring {
+    wake_ups: WakeUps,
+    consumer: Mapping,
+    producer: Mapping,
+    page: usize,
+    size: u64,
+    /// How far was read.
+    read: u64,
+    /// How often a record's length could not be true.
+    broken: u64,
+    _fd: OwnedFd,
+}
+
+impl Ring {
+    /// Maps the ring of this many bytes.
+    pub(super) fn open(fd: OwnedFd, size: u32) -> Result<Self> {
+        let page = sys::page_size();
+        let consumer = Mapping::new(fd.as_fd(), 0, page, true).context("cannot map the ring")?;
+        let producer =
+            Mapping::new(fd.as_fd(), page, page + 2 * size as usize, false).context("cannot map the ring's records")?;
+        let wake_ups = WakeUps::of(fd.as_fd()).context("cannot watch the ring")?;
+        let mut ring = Self { wake_ups, consumer, producer, page, size: size.into(), read: 0, broken: 0, _fd: fd };
+        ring.read = ring.consumed().load(Ordering::Acquire);
+        Ok(ring)
+    }
+
+    /// Waits until the ring is half full, at most this long.
+    pub(super) fn wait(&self, at_most: Duration) -> Result<()> {
+        self.wake_ups.wait(at_most).context("cannot wait for the ring")
+    }
+
+    /// Hands over every record there is now and returns how many.
+    pub(super) fn drain(&mut self, record: &mut dyn FnMut(&[u8])) -> usize {
+        let mut count = 0;
+        loop {
+            let produced = self.produced().load(Ordering::Acquire);
+            let before = count;
+            while self.read < produced && count - before < BATCH {
+                let header = self.header(self.read).load(Ordering::Acquire);
+                if header & BUSY != 0 {
+                    break;
+                }
+                let Some((data, next)) = self.entry(header, produced) else {
+                    // The lengths that follow can not be found any more. The kernel goes on writing behind `produced`.
+                    self.broken += 1;
+                    self.read = produced;
+                    break;
+                };
+                if header & DISCARDED == 0 {
+                    record(data);
+                }
+                count += 1;
+                self.read = next;
+            }
+            self.consumed().store(self.read, Ordering::Release);
+            if count - before < BATCH {
+                return count;
+            }
+        }
+    }
+
+    /// Returns how many bytes wait to be read.
+    pub(super) fn pending(&self) -> u64 {
+        self.produced().load(Ordering::Acquire).saturating_sub(self.read)
+    }
+
+    /// Returns how often records were given up because a length could not be true.
+    pub(super) fn broken(&self) -> u64 {
+        self.broken
+    }
+
+    /// The record that begins at `self.read` and where the next one begins; nothing if its length can not be true.
+    fn entry(&self, header: u32, produced: u64) -> Option<(&[u8], u64)> {
+        let length = u64::from(header & !(BUSY | DISCARDED));
+        let next = self.read + (HEADER + length).next_multiple_of(8);
+        if next > produced || next - self.read > self.size {
+            return None;
+        }
+        let begin = self.page + (self.read & (self.size - 1)) as usize + HEADER as usize;
+        // SAFETY: the record ends before `produced`, so it was written, and within the second copy of the data, so it is mapped. The kernel
+        // does not write there before `consumed` has passed it.
+        Some((unsafe { std::slice::from_raw_parts(self.producer.address().add(begin), length as usize) }, next))
+    }
+
+    fn consumed(&self) -> &AtomicU64 {
+        // SAFETY: the page begins with the position, aligned, and lives as long as `self`; the kernel reads it atomically.
+        unsafe { AtomicU64::from_ptr(self.consumer.address().cast()) }
+    }
+
+    fn produced(&self) -> &AtomicU64 {
+        // SAFETY: as above; only loads are made, which a mapping that may not be written allows.
+        unsafe { AtomicU64::from_ptr(self.producer.address().cast()) }
+    }
+
+    fn header(&self, position: u64) -> &AtomicU32 {
+        let at = self.page + (position & (self.size - 1)) as usize;
+        // SAFETY: positions are multiples of eight and the mask keeps them within the data; only loads are made.
+        unsafe { AtomicU32::from_ptr(self.producer.address().add(at).cast()) }
+    }
+}

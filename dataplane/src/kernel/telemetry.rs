@@ -1,0 +1,123 @@
+//! The telemetry programs, which are in the kernel only while they are wanted.
+
+use std::{
+    fs::File,
+    os::fd::{AsFd as _, OwnedFd},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use abi::maps::{SETTINGS, STORAGE, setting::TELEMETRY};
+use anyhow::{Context as _, Result};
+use aya::{
+    Btf, Ebpf,
+    maps::{Array, MapData},
+    programs::{Iter, Program},
+};
+
+use super::{Progress, explain, map::Handle, object, source, sys};
+
+/// In the order in which they are attached: who makes entries comes after who ends them.
+const PROGRAMS: [&str; 2] = ["lifecycle", "release"];
+const PACKET_PROGRAMS: [&str; 2] = ["packet_ingress", "packet_egress"];
+const ITERATOR: &str = "snapshot";
+
+/// Which of them are attached.
+pub(super) struct Telemetry {
+    settings: Array<MapData, u64>,
+    storage: Handle,
+    iterator: source::Iterator,
+    attached: Option<Progress>,
+}
+
+impl Telemetry {
+    pub(super) fn new(ebpf: &Ebpf) -> Result<Self> {
+        Ok(Self {
+            settings: Handle::of(ebpf, SETTINGS)?.open()?,
+            storage: Handle::of(ebpf, STORAGE)?,
+            iterator: Arc::new(Mutex::new(None)),
+            attached: None,
+        })
+    }
+
+    /// The slot that holds the iterator while telemetry is attached.
+    pub(super) fn iterator(&self) -> source::Iterator {
+        Arc::clone(&self.iterator)
+    }
+
+    pub(super) fn attached(&self) -> Option<Progress> {
+        self.attached
+    }
+
+    /// Loads and attaches everything. After an error, call `detach`.
+    pub(super) fn attach(&mut self, ebpf: &mut Ebpf, cgroup: &File, btf: &Btf, wanted: Progress) -> Result<Progress> {
+        for name in PROGRAMS {
+            object::attach(ebpf, name, cgroup)?;
+        }
+        let progress = match wanted {
+            Progress::Packet => Progress::Packet,
+            Progress::Snapshot => match self.link_iterator(ebpf, btf) {
+                Ok(link) => {
+                    *self.iterator.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(link));
+                    Progress::Snapshot
+                }
+                Err(error) => {
+                    tracing::warn!(
+                        "this kernel can not list connections, so that only those with packets report ({error:#})"
+                    );
+                    Progress::Packet
+                }
+            },
+        };
+        if progress == Progress::Packet {
+            for name in PACKET_PROGRAMS {
+                object::attach(ebpf, name, cgroup)?;
+            }
+        }
+        self.settings.set(TELEMETRY, 1, 0).context("cannot switch the noting of connects on")?;
+        self.attached = Some(progress);
+        Ok(progress)
+    }
+
+    /// Detaches and unloads everything that is attached.
+    pub(super) fn detach(&mut self, ebpf: &mut Ebpf) -> Result<()> {
+        self.attached = None;
+        let settings = self.settings.set(TELEMETRY, 0, 0).context("cannot switch the noting of connects off");
+        *self.iterator.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        for name in PACKET_PROGRAMS.iter().chain(PROGRAMS.iter().rev()).chain([&ITERATOR]) {
+            unload(ebpf, name);
+        }
+        settings
+    }
+
+    fn link_iterator(&self, ebpf: &mut Ebpf, btf: &Btf) -> Result<OwnedFd> {
+        load_iterator(ebpf, btf)?;
+        let program: &Iter = ebpf.program(ITERATOR).context("it was loaded just now")?.try_into()?;
+        let storage = self.storage.duplicate()?;
+        sys::link_iterator(program.fd()?.as_fd(), storage.as_fd())
+            .map_err(|error| explain::load(error.into(), "tie the iterator to the socket storage"))
+    }
+}
+
+/// Loads the iterator.
+pub(super) fn load_iterator(ebpf: &mut Ebpf, btf: &Btf) -> Result<()> {
+    let program: &mut Iter = ebpf.program_mut(ITERATOR).context("there is no iterator")?.try_into()?;
+    program
+        .load("bpf_sk_storage_map", btf)
+        .map_err(|error| explain::load(error.into(), "load the iterator over socket storage"))
+}
+
+/// Takes a program out of the kernel, its link first. That it was not there is fine.
+fn unload(ebpf: &mut Ebpf, name: &str) {
+    let unloaded = match ebpf.program_mut(name) {
+        Some(Program::CgroupSock(program)) => program.unload(),
+        Some(Program::SockOps(program)) => program.unload(),
+        Some(Program::CgroupSkb(program)) => program.unload(),
+        Some(Program::Iter(program)) => program.unload(),
+        _ => Ok(()),
+    };
+    if let Err(error) = unloaded
+        && !matches!(error, aya::programs::ProgramError::NotLoaded)
+    {
+        tracing::warn!("the program {name} could not be unloaded: {error}");
+    }
+}
