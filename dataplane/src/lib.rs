@@ -1,1 +1,21 @@
-//! The library behind `meshd`.
+//! The library behind `meshd`: what it is made of, from the command line to the ports.
+//!
+//! [`app`] is the map of the program.
+
+pub mod app;
+pub mod cli;
+pub mod control;
+pub mod doctor;
+pub mod enrol;
+pub mod health;
+pub mod kernel;
+pub mod log;
+pub mod memory;
+pub mod mesh;
+pub mod node;
+pub mod ports;
+pub mod record;
+pub mod serve;
+pub mod sync;
+pub mod tasks;
+pub mod version;

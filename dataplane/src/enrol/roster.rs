@@ -1,0 +1,178 @@
+//! Which namespaces there are and which of them are enrolled.
+
+use std::{
+    io,
+    net::IpAddr,
+    os::fd::OwnedFd,
+    time::{Duration, Instant},
+};
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::{
+    namespace::Seen,
+    process::{Holder, Inode, Processes},
+};
+
+/// A namespace this young is looked into with every pass: its addresses may be on their way.
+const YOUNG: Duration = Duration::from_secs(60);
+/// How often an older one is looked into.
+const SELDOM: Duration = Duration::from_secs(10);
+
+/// The kernel's side of enrolment.
+pub(super) trait Manager {
+    /// Enrols the namespace of a cookie.
+    fn enrol(&mut self, cookie: u64) -> anyhow::Result<()>;
+    /// Takes it out again.
+    fn remove(&mut self, cookie: u64) -> anyhow::Result<()>;
+}
+
+/// What a pass could not do, by what it was about.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Failures {
+    /// Processes whose namespace we may not see.
+    pub(super) denied: usize,
+    /// Namespaces that could not be entered.
+    pub(super) unvisited: usize,
+    /// Namespaces that could not be written to the manager map.
+    pub(super) unwritten: usize,
+    /// The first of them, in words.
+    pub(super) first: Option<String>,
+}
+
+/// Every namespace known, by inode.
+#[derive(Debug, Default)]
+pub(super) struct Roster {
+    namespaces: FxHashMap<Inode, Namespace>,
+}
+
+#[derive(Debug)]
+struct Namespace {
+    holder: Holder,
+    seen: Option<Seen>,
+    found: Instant,
+    visited: Instant,
+    enrolled: bool,
+}
+
+impl Roster {
+    /// Returns how many namespaces are enrolled.
+    pub(super) fn enrolled(&self) -> usize {
+        self.namespaces.values().filter(|n| n.enrolled).count()
+    }
+
+    /// Tells whether every process by which we hold an enrolled namespace still lives in it.
+    pub(super) fn holds(&self) -> bool {
+        self.namespaces.values().all(|n| !n.enrolled || n.holder.holds())
+    }
+
+    /// Tells whether each of these workloads has an address in an enrolled namespace.
+    pub(super) fn covers<'a>(&self, mut workloads: impl Iterator<Item = &'a Box<[IpAddr]>>) -> bool {
+        let enrolled = self.namespaces.values().filter(|n| n.enrolled).filter_map(|n| n.seen.as_ref());
+        let covered: FxHashSet<IpAddr> = enrolled.flat_map(|seen| seen.addresses.iter().copied()).collect();
+        workloads.all(|addresses| addresses.iter().any(|address| covered.contains(address)))
+    }
+
+    /// Looks at all processes, and into namespaces that are new or may have changed. A namespace whose last process has
+    /// ended is forgotten, and taken out of the manager map.
+    pub(super) fn look(
+        &mut self,
+        processes: &Processes,
+        never: &[Inode],
+        visit: impl FnOnce(Vec<(Inode, io::Result<OwnedFd>)>) -> Vec<io::Result<Seen>>,
+        manager: &mut impl Manager,
+        failures: &mut Failures,
+    ) -> io::Result<()> {
+        let found = processes.look()?;
+        failures.denied = found.denied;
+        let gone: Vec<_> = self.namespaces.extract_if(|inode, _| !found.namespaces.contains_key(inode)).collect();
+        for (_, namespace) in gone {
+            leave(namespace, manager, failures);
+        }
+
+        let now = Instant::now();
+        let mut due = Vec::new();
+        for (&inode, &pid) in found.namespaces.iter().filter(|(inode, _)| !never.contains(inode)) {
+            match self.namespaces.get_mut(&inode) {
+                Some(known) if known.holder.holds() => {
+                    let wait = if now.duration_since(known.found) < YOUNG { Duration::ZERO } else { SELDOM };
+                    if known.seen.is_none() || (!known.enrolled && now.duration_since(known.visited) >= wait) {
+                        due.push(inode);
+                    }
+                }
+                // The process is gone: the namespace may live on in others, or the inode be another namespace's by now.
+                // Its cookie tells.
+                known => {
+                    let Ok(holder) = processes.holder(pid, inode) else { continue };
+                    match known {
+                        Some(known) => known.holder = holder,
+                        None => {
+                            let namespace = Namespace { holder, seen: None, found: now, visited: now, enrolled: false };
+                            self.namespaces.insert(inode, namespace);
+                        }
+                    }
+                    due.push(inode);
+                }
+            }
+        }
+        if !due.is_empty() {
+            let opened = due.iter().map(|inode| (*inode, self.namespaces[inode].holder.open())).collect();
+            for (inode, seen) in due.into_iter().zip(visit(opened)) {
+                self.visited(inode, seen, manager, failures);
+            }
+        }
+        Ok(())
+    }
+
+    fn visited(&mut self, inode: Inode, seen: io::Result<Seen>, manager: &mut impl Manager, failures: &mut Failures) {
+        let Some(namespace) = self.namespaces.get_mut(&inode) else { return };
+        namespace.visited = Instant::now();
+        match seen {
+            Ok(seen) => {
+                let old = namespace.seen.replace(seen);
+                if let Some(old) =
+                    old.filter(|old| namespace.seen.as_ref().is_some_and(|seen| seen.cookie != old.cookie))
+                    && std::mem::take(&mut namespace.enrolled)
+                {
+                    written(manager.remove(old.cookie), failures);
+                }
+            }
+            // Its last process has just ended.
+            Err(error) if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH) => {}
+            Err(error) => {
+                failures.unvisited += 1;
+                failures.first.get_or_insert_with(|| format!("network namespace {inode} cannot be entered: {error}"));
+            }
+        }
+    }
+
+    /// Enrols the namespaces that hold one of these addresses and takes the others out.
+    pub(super) fn settle(&mut self, wanted: &FxHashSet<IpAddr>, manager: &mut impl Manager, failures: &mut Failures) {
+        for namespace in self.namespaces.values_mut() {
+            let Some(seen) = &namespace.seen else { continue };
+            let is_wanted = seen.addresses.iter().any(|address| wanted.contains(address));
+            match (is_wanted, namespace.enrolled) {
+                (true, false) => namespace.enrolled = written(manager.enrol(seen.cookie), failures),
+                (false, true) => namespace.enrolled = !written(manager.remove(seen.cookie), failures),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn leave(namespace: Namespace, manager: &mut impl Manager, failures: &mut Failures) {
+    if let Some(seen) = namespace.seen.filter(|_| namespace.enrolled) {
+        written(manager.remove(seen.cookie), failures);
+    }
+}
+
+fn written(result: anyhow::Result<()>, failures: &mut Failures) -> bool {
+    if let Err(error) = &result {
+        failures.unwritten += 1;
+        failures.first.get_or_insert_with(|| format!("the map of managed namespaces cannot be written: {error:#}"));
+    }
+    result.is_ok()
+}
+
+#[cfg(test)]
+mod tests;

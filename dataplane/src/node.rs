@@ -1,0 +1,39 @@
+//! Who this node is: its name, its addresses, its clock.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use telemetry::{Clock, NodeAddresses};
+
+use crate::{cli::Run, enrol::namespace::addresses, tasks::Tasks};
+
+/// How often the node's addresses and the offset of its clocks are looked at again.
+const REFRESH: Duration = Duration::from_secs(5);
+
+/// Returns the node's name: as given, else the host's.
+///
+/// # Errors
+/// None was given and the host has none.
+pub fn name(flags: &Run) -> anyhow::Result<String> {
+    if let Some(name) = &flags.node_name {
+        return Ok(name.clone());
+    }
+    let name =
+        std::fs::read_to_string("/proc/sys/kernel/hostname").context("cannot read the host name: give --node-name")?;
+    Ok(name.trim().to_owned())
+}
+
+/// Keeps the addresses that node traffic comes from, and the clock, up to date.
+pub fn follow(tasks: &Tasks, node: Arc<NodeAddresses>, clock: Arc<Clock>) {
+    let stop = tasks.stop().clone();
+    tasks.task("node", async move {
+        loop {
+            match addresses() {
+                Ok(found) => node.set(found),
+                Err(error) => tracing::warn!(%error, "the node's addresses cannot be read"),
+            }
+            clock.remeasure();
+            tokio::select! { () = tokio::time::sleep(REFRESH) => {}, () = stop.cancelled() => return Ok(()) }
+        }
+    });
+}

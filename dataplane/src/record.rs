@@ -1,0 +1,242 @@
+//! The record thread: from the kernel's ring, sockets, aside map and counters to the recorder.
+
+mod queries;
+
+use std::{
+    ops::ControlFlow,
+    sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use telemetry::{Clock, Recorder};
+
+use abi::maps;
+
+use crate::kernel::{Snapshot, Source};
+use queries::Answer;
+pub use queries::Queries;
+
+/// How often the ring is emptied; the kernel wakes us earlier if it fills up.
+const WAKE: Duration = Duration::from_millis(20);
+/// How often series are retired, lines handed over, and the kernel's counters read.
+const MAINTAIN: Duration = Duration::from_millis(100);
+/// How often that is done while nothing is attached.
+const IDLE: Duration = Duration::from_secs(1);
+/// How often an answer goes on while nothing is attached.
+const ANSWER: Duration = Duration::from_millis(5);
+/// How long the last log lines may take.
+const FLUSH: Duration = Duration::from_secs(1);
+/// Commands that may wait.
+const COMMANDS: usize = 16;
+
+/// What the thread is asked to do.
+#[derive(Debug)]
+enum Command {
+    /// Telemetry is about to be attached: begin to read.
+    Begin(SyncSender<()>),
+    /// Look at every open connection.
+    Look(SyncSender<()>),
+    /// Telemetry has been detached: read what is left, then rest.
+    End(SyncSender<()>),
+    /// Show the live connections.
+    Connections(Answer),
+}
+
+/// What speaks to the record thread.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    commands: SyncSender<Command>,
+}
+
+/// The record thread's own part.
+pub struct Thread {
+    recorder: Recorder,
+    source: Source,
+    interval: Duration,
+    commands: Receiver<Command>,
+    answers: Vec<Answer>,
+}
+
+/// Makes the record thread's part and what speaks to it. `interval` is how often open connections report.
+pub fn new(recorder: Recorder, source: Source, interval: Duration) -> (Thread, Handle) {
+    let (sender, commands) = sync_channel(COMMANDS);
+    (Thread { recorder, source, interval, commands, answers: Vec::new() }, Handle { commands: sender })
+}
+
+impl Handle {
+    /// Has the thread begin to read, before telemetry is attached and while monitoring still is off: what is older counts
+    /// as adopted. Waits until it has.
+    ///
+    /// # Errors
+    /// The thread has ended.
+    pub fn begin(&self) -> anyhow::Result<()> {
+        self.ask(Command::Begin)
+    }
+
+    /// Has the thread look at every open connection, a last time before telemetry is detached. Waits until it has.
+    ///
+    /// # Errors
+    /// The thread has ended.
+    pub fn look(&self) -> anyhow::Result<()> {
+        self.ask(Command::Look)
+    }
+
+    /// Has the thread read all that is left after telemetry was detached, write out the log and rest. Waits until it has.
+    ///
+    /// # Errors
+    /// The thread has ended.
+    pub fn end(&self) -> anyhow::Result<()> {
+        self.ask(Command::End)
+    }
+
+    fn ask(&self, command: impl FnOnce(SyncSender<()>) -> Command) -> anyhow::Result<()> {
+        let (done, answer) = sync_channel(1);
+        self.commands.send(command(done)).ok().context("the record thread has ended")?;
+        answer.recv().context("the record thread has ended")
+    }
+}
+
+impl Thread {
+    /// Reads and records until every handle is gone.
+    ///
+    /// # Errors
+    /// The ring cannot be waited for.
+    pub fn run(mut self) -> anyhow::Result<()> {
+        loop {
+            match self.commands.recv_timeout(if self.answers.is_empty() { IDLE } else { ANSWER }) {
+                Ok(Command::Begin(done)) => {
+                    self.maintain();
+                    let _ = done.send(());
+                    if self.follow()?.is_break() {
+                        return Ok(());
+                    }
+                }
+                Ok(Command::Look(done) | Command::End(done)) => drop(done.send(())),
+                Ok(Command::Connections(answer)) => self.answers.push(answer),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+            self.answer();
+            self.recorder.maintain(Clock::monotonic_ns());
+        }
+    }
+
+    /// Reads while telemetry is attached; breaks when every handle is gone.
+    fn follow(&mut self) -> anyhow::Result<ControlFlow<()>> {
+        let mut pass_due = Instant::now() + self.interval;
+        let mut maintain_due = Instant::now() + MAINTAIN;
+        loop {
+            if self.answers.is_empty() {
+                self.source.wait(WAKE).context("cannot wait for the ring")?;
+            }
+            self.drain();
+            let now = Instant::now();
+            if now >= pass_due {
+                // A pass that took longer than the interval does not make the next ones follow at once.
+                pass_due = (pass_due + self.interval).max(now);
+                self.pass();
+                self.maintain();
+            } else if now >= maintain_due {
+                maintain_due = now + MAINTAIN;
+                self.maintain();
+            }
+            self.answer();
+            match self.commands.try_recv() {
+                Ok(Command::Connections(answer)) => self.answers.push(answer),
+                Ok(Command::Begin(done)) => drop(done.send(())),
+                Ok(Command::Look(done)) => {
+                    self.pass();
+                    let _ = done.send(());
+                }
+                Ok(Command::End(done)) => {
+                    self.finish();
+                    let _ = done.send(());
+                    return Ok(ControlFlow::Continue(()));
+                }
+                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Disconnected) => {
+                    self.finish();
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+        }
+    }
+
+    fn drain(&mut self) {
+        let Self { recorder, source, .. } = self;
+        source.drain_ring(&mut |record| recorder.record(record));
+    }
+
+    /// Shows the recorder every open connection, chunk by chunk, with the ring emptied in between.
+    fn pass(&mut self) {
+        match self.source.snapshot() {
+            Ok(Some(snapshot)) => {
+                self.recorder.begin_pass(Clock::monotonic_ns());
+                let complete = self.show(snapshot).unwrap_or_else(|error| {
+                    tracing::warn!(error = format!("{error:#}"), "not all open connections could be read");
+                    false
+                });
+                self.recorder.end_pass(complete);
+            }
+            // Packets report, or telemetry is being detached.
+            Ok(None) => {}
+            Err(error) => tracing::warn!(error = format!("{error:#}"), "open connections cannot be read"),
+        }
+        self.measure();
+    }
+
+    fn show(&mut self, mut snapshot: Snapshot) -> anyhow::Result<bool> {
+        while snapshot.next_chunk(&mut |record| self.recorder.record(record))? {
+            self.drain();
+        }
+        Ok(snapshot.is_complete())
+    }
+
+    /// Measures how full the kernel's maps are.
+    fn measure(&self) {
+        let usage = match self.source.usage() {
+            Ok(usage) => usage,
+            Err(error) => return tracing::warn!(error = format!("{error:#}"), "the kernel's maps cannot be measured"),
+        };
+        let metrics = self.recorder.metrics();
+        for (map, (used, capacity)) in [
+            (maps::MANAGER, usage.manager),
+            (maps::SIGNALLED, usage.signalled),
+            (maps::SERVICES, usage.services),
+            (maps::ENDPOINTS, usage.endpoints),
+            (maps::ASIDE, usage.aside),
+        ] {
+            let (entries, room) = metrics.map(map);
+            entries.set(used.into());
+            room.set(capacity.into());
+        }
+    }
+
+    /// Reads what was put aside and what the kernel counted, and has the recorder do its housekeeping.
+    fn maintain(&mut self) {
+        let Self { recorder, source, .. } = self;
+        if let Err(error) = source.drain_aside(&mut |record| recorder.record(record)) {
+            tracing::warn!(error = format!("{error:#}"), "what found the ring full cannot be read");
+        }
+        match source.counters() {
+            Ok(totals) => recorder.kernel_counters(&totals),
+            Err(error) => tracing::warn!(error = format!("{error:#}"), "the kernel's counters cannot be read"),
+        }
+        recorder.maintain(Clock::monotonic_ns());
+    }
+
+    /// Reads all there is a last time, after telemetry was detached.
+    fn finish(&mut self) {
+        self.drain();
+        self.maintain();
+        if !self.recorder.flush(FLUSH) {
+            tracing::warn!("the access log takes no more lines: some are lost");
+        }
+    }
+
+    fn answer(&mut self) {
+        let recorder = &self.recorder;
+        self.answers.retain_mut(|answer| answer.go_on(|| recorder.connections()));
+    }
+}
