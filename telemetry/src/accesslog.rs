@@ -167,4 +167,10 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Lets a sink that is not ready be for as long as `pause`; false once the log is closed, when nobody waits for it.
+    fn lingers(&self, pause: Duration) -> bool {
+        let waited = self.more.wait_timeout_while(self.lock(), pause, |queue| !queue.closed);
+        waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
 }

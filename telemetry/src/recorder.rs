@@ -2,8 +2,6 @@
 
 mod kept;
 mod report;
-#[cfg(test)]
-mod tests;
 
 use std::{sync::Arc, time::Duration};
 

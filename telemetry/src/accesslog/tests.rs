@@ -387,3 +387,16 @@ fn a_log_that_is_dropped_writes_what_it_has() {
     gate.wait_until(|i| !i.bytes.is_empty());
     assert_eq!(gate.lines().len(), 1);
 }
+
+#[test]
+fn a_sink_that_is_not_ready_is_waited_for() {
+    let gate = Gate::default();
+    gate.change(|i| i.fail = Some(io::ErrorKind::WouldBlock));
+    let mut log = log(&gate, LogFormat::Text);
+    log.push(line(PLAIN, Event::Closed, record()));
+    log.hand_over();
+    gate.wait_until(|i| i.calls > 2);
+    gate.change(|i| i.fail = None);
+    assert!(log.flush(LIMIT));
+    assert_eq!((log.written(), log.dropped(), gate.lines().len()), (1, 0, 1));
+}

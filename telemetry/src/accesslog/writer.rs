@@ -17,11 +17,12 @@ pub(super) fn run(shared: &Shared, sink: impl io::Write) {
         LogFormat::Text => Format::Text(Text::new()),
         LogFormat::Json => Format::Json(Json::new(shared.cluster_id.clone())),
     };
-    let mut sink = Sink { sink, buffer: Vec::new(), torn: false, failing: false };
+    let mut sink = Sink { sink, buffer: Vec::new(), lines: 0, torn: false, failing: false };
     let mut batch = Vec::new();
     while take(shared, &mut batch) {
         for line in batch.drain(..) {
             format.write(&mut sink.buffer, &line);
+            sink.lines += 1;
             if sink.buffer.len() >= CHUNK {
                 sink.write_out(shared);
             }
@@ -63,6 +64,8 @@ impl Format {
 struct Sink<W> {
     sink: W,
     buffer: Vec<u8>,
+    /// Lines in the buffer.
+    lines: u64,
     /// The last write ended within a line: the next one begins with a newline.
     torn: bool,
     failing: bool,
@@ -74,10 +77,12 @@ impl<W: io::Write> Sink<W> {
         if self.buffer.is_empty() {
             return;
         }
-        let newlines = |bytes: &[u8]| bytes.iter().filter(|b| **b == b'\n').count() as u64;
-        let lines = newlines(&self.buffer);
-        let (taken, result) = self.write_buffer();
-        let written = newlines(&self.buffer[..taken]);
+        let (taken, result) = self.write_buffer(shared);
+        let lines = std::mem::take(&mut self.lines);
+        let written = match taken == self.buffer.len() {
+            true => lines,
+            false => self.buffer[..taken].iter().filter(|b| **b == b'\n').count() as u64,
+        };
         shared.counts.written.fetch_add(written, Ordering::Relaxed);
         shared.counts.dropped.fetch_add(lines - written, Ordering::Relaxed);
         if taken > 0 {
@@ -96,9 +101,9 @@ impl<W: io::Write> Sink<W> {
     }
 
     /// Writes until all is taken or the sink fails; returns how many bytes of the buffer it took.
-    fn write_buffer(&mut self) -> (usize, io::Result<()>) {
+    fn write_buffer(&mut self, shared: &Shared) -> (usize, io::Result<()>) {
         if self.torn {
-            if let Err(error) = self.write_some(b"\n") {
+            if let Err(error) = self.write_some(shared, b"\n") {
                 return (0, Err(error));
             }
             self.torn = false;
@@ -107,7 +112,7 @@ impl<W: io::Write> Sink<W> {
         let mut taken = 0;
         let mut result = Ok(());
         while taken < buffer.len() && result.is_ok() {
-            match self.write_some(&buffer[taken..]) {
+            match self.write_some(shared, &buffer[taken..]) {
                 Ok(n) => taken += n,
                 Err(error) => result = Err(error),
             }
@@ -116,12 +121,12 @@ impl<W: io::Write> Sink<W> {
         (taken, result.and_then(|()| self.sink.flush()))
     }
 
-    fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    fn write_some(&mut self, shared: &Shared, bytes: &[u8]) -> io::Result<usize> {
         loop {
             match self.sink.write(bytes) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(NOT_READY),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock && shared.lingers(NOT_READY) => {}
                 done => return done,
             }
         }

@@ -230,8 +230,10 @@ fn each_attempt_of_a_socket_fails_once() {
     assert_eq!(fed(&mut table, &[(Kind::Established, Record { start_ns: 400, ..at(1, 410, 0) })]).sum.opened, 1);
 }
 
+type Records = Vec<(Kind, Record)>;
+
 /// One connection's true history: totals that rise from record to record, and whether it ended.
-fn history(cookie: u64) -> impl Strategy<Value = Vec<(Kind, Record)>> {
+fn history(cookie: u64) -> impl Strategy<Value = Records> {
     (prop::collection::vec(0_u64..1000, 1..6), any::<bool>()).prop_map(move |(steps, ends)| {
         let mut total = 0;
         let mut records = vec![(Kind::Established, at(cookie, 100 * cookie + 1, 0))];
@@ -247,7 +249,7 @@ fn history(cookie: u64) -> impl Strategy<Value = Vec<(Kind, Record)>> {
 }
 
 /// Histories of several connections, of which records are lost, repeated and delivered in any order.
-fn deliveries() -> impl Strategy<Value = (Vec<Vec<(Kind, Record)>>, Vec<(Kind, Record)>)> {
+fn deliveries() -> impl Strategy<Value = (Vec<Records>, Records)> {
     (history(1), history(2), history(3), history(4)).prop_map(|(a, b, c, d)| vec![a, b, c, d]).prop_flat_map(|truth| {
         let all: Vec<_> = truth.iter().flatten().copied().collect();
         let copies = prop::collection::vec(0_usize..4, all.len());
@@ -273,7 +275,7 @@ proptest! {
             prop_assert!(table.live() <= capacity);
         }
         // Per connection: the truth where the close came, else the highest total that was delivered and fitted.
-        let alone = |history: &Vec<(Kind, Record)>| {
+        let alone = |history: &Records| {
             let cookie = history[0].1.cookie;
             let mine: Vec<_> = delivered.iter().filter(|d| d.1.cookie == cookie).collect();
             let closed = mine.iter().any(|d| d.0 == Kind::Closed);
