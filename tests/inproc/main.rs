@@ -1,0 +1,9 @@
+//! Recorded events in, scrape and lines out: the whole record path in one process, without privilege and without a kernel.
+
+mod connection;
+mod golden;
+mod long;
+mod pipeline;
+mod robust;
+mod series;
+mod switching;
