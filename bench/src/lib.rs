@@ -5,5 +5,9 @@
 #![forbid(unsafe_code)]
 
 pub mod figure;
+pub mod heap;
 pub mod kernel;
 pub mod machine;
+pub mod mesh;
+pub mod pipeline;
+pub mod records;

@@ -6,18 +6,17 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use nix::sys::{
+    resource::{UsageWho, getrusage},
+    time::TimeValLike as _,
+};
 
 /// Returns a line that names the day, the processor, the kernel and the command of this run.
-pub fn describe() -> String {
+pub fn describe(command: &str) -> String {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpuinfo.lines().find_map(|l| l.strip_prefix("model name")).unwrap_or("\t: an unknown processor");
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let (model, kernel) = (model.trim_start_matches(['\t', ' ', ':']), kernel.trim());
-    let program = std::env::args().next().unwrap_or_default();
-    let program = program.rsplit('/').next().unwrap_or_default();
-    // Cargo adds a hash to the names of benchmarks.
-    let program = program.rsplit_once('-').map_or(program, |(name, _)| name);
-    let command = std::iter::once(program.to_owned()).chain(std::env::args().skip(1)).collect::<Vec<_>>().join(" ");
     let today = jiff::Timestamp::now().strftime("%Y-%m-%d");
     format!("{today}, {} x {model}, Linux {kernel}: {command}", processors())
 }
@@ -66,4 +65,15 @@ impl Busy {
         let all = (self.at - begin.at) * u32::try_from(processors()).unwrap_or(1);
         all.saturating_sub(self.idle.saturating_sub(begin.idle))
     }
+}
+
+/// Returns the processor time that this process has had, all threads, seconds.
+pub fn cpu() -> Result<f64> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).context("asking for the processor time")?;
+    Ok((usage.user_time().num_microseconds() + usage.system_time().num_microseconds()) as f64 / 1e6)
+}
+
+/// Tells whether this run only sees that a benchmark runs: `cargo bench -- --test`.
+pub fn quick() -> bool {
+    std::env::args().any(|argument| argument == "--test")
 }

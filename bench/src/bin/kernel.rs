@@ -79,7 +79,8 @@ fn measure(cli: &Cli) -> Result<()> {
     };
     ensure!(meshd.exists(), "{} is missing: cargo build --release --package dataplane", meshd.display());
     tests::artifacts::use_meshd(meshd);
-    println!("{}\n", machine::describe());
+    let flags: Vec<_> = std::env::args().skip(1).collect();
+    println!("{}\n", machine::describe(&format!("cargo run --release -p bench -- {}", flags.join(" "))));
     let world = World::new()?;
     let background = machine::background(Duration::from_secs(1))?;
     println!("In use by others before the run: {:.1} % of all processors\n", background * 100.0);

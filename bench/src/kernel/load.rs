@@ -14,11 +14,12 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use nix::{
     sched::{CloneFlags, CpuSet, sched_setaffinity, setns},
-    sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit},
-    sys::time::TimeValLike as _,
+    sys::resource::{Resource, getrlimit, setrlimit},
     unistd::Pid,
 };
 use serde::{Deserialize, Serialize};
+
+use crate::machine;
 
 /// Bytes of a request, of its response and of a ping-pong message.
 pub const MESSAGE: usize = 64;
@@ -85,17 +86,12 @@ pub fn run(netns: &Path, cgroup: &Path) -> Result<()> {
     for line in io::stdin().lock().lines() {
         let order = serde_json::from_str(&line.context("reading an order")?).context("an order")?;
         let mut done = obey(order, &kept).unwrap_or_else(|e| Done { error: Some(format!("{e:#}")), ..Done::default() });
-        done.cpu = cpu()?;
+        done.cpu = machine::cpu()?;
         serde_json::to_writer(&mut out, &done).context("answering")?;
         writeln!(out).context("answering")?;
         out.flush().context("answering")?;
     }
     Ok(())
-}
-
-fn cpu() -> Result<f64> {
-    let usage = getrusage(UsageWho::RUSAGE_SELF).context("asking for the processor time")?;
-    Ok((usage.user_time().num_microseconds() + usage.system_time().num_microseconds()) as f64 / 1e6)
 }
 
 fn obey(order: Order, kept: &Kept) -> Result<Done> {
