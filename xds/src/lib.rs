@@ -6,6 +6,7 @@
 pub mod address;
 pub mod client;
 mod convert;
+pub mod file;
 mod framing;
 mod node;
 mod policy;
