@@ -112,8 +112,9 @@ fn command(compiler: &Compiler, programs: &Path, target: &Path) -> Result<Comman
 fn flags() -> Result<OsString, String> {
     let architecture = format!("bpf_target_arch={:?}", variable("CARGO_CFG_TARGET_ARCH")?);
     let linker = linker()?;
-    // v3 has the atomics that return the old value (Linux 5.12).
-    let flags = ["-Clink-arg=--btf", "-Ctarget-cpu=v3", "--cfg", &architecture];
+    // v3 has the atomics that return the old value (Linux 5.12). The second keeps small fills and copies from becoming loops over bytes.
+    let flags =
+        ["-Clink-arg=--btf", "-Clink-arg=--disable-expand-memcpy-in-order", "-Ctarget-cpu=v3", "--cfg", &architecture];
     let mut encoded = OsString::from("-Clinker=");
     encoded.push(linker);
     for flag in flags {

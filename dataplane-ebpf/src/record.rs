@@ -64,7 +64,8 @@ pub(crate) fn bytes_unlocked(tcp: TcpSock, storage_flags: u32, storage_direction
 /// `to` may be written; `storage` is the socket's.
 #[inline(always)]
 pub(crate) unsafe fn write(to: *mut Record, event: &Event, tcp: TcpSock, storage: *const Storage) {
-    let ipv6 = if tcp.family() == IPV6 { flags::IPV6_SOCKET } else { 0 };
+    let family = tcp.family();
+    let ipv6 = if family == IPV6 { flags::IPV6_SOCKET } else { 0 };
     let min_rtt = tcp.rtt_min();
     // SAFETY: passed on from the caller. The three endpoints stand at even offsets.
     unsafe {
@@ -86,8 +87,8 @@ pub(crate) unsafe fn write(to: *mut Record, event: &Event, tcp: TcpSock, storage
         (*to).mss = tcp.mss_cache();
         (*to).cwnd = tcp.snd_cwnd();
         (*to).error = event.error;
-        tcp.write_local(&raw mut (*to).local);
-        tcp.write_remote(&raw mut (*to).remote);
+        tcp.write_local(family, &raw mut (*to).local);
+        tcp.write_remote(family, &raw mut (*to).remote);
         (*to).original = (*storage).original;
         (*to).state = event.state;
         (*to).direction = (*storage).direction as u8;

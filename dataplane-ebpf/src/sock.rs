@@ -81,11 +81,11 @@ impl TcpSock {
     /// # Safety
     /// `to` may be written.
     #[inline(always)]
-    pub(crate) unsafe fn write_local(self, to: *mut Endpoint) {
+    pub(crate) unsafe fn write_local(self, family: u16, to: *mut Endpoint) {
         let port = self.local_port().to_be();
         // SAFETY: passed on from the caller.
         unsafe {
-            if self.family() == IPV6 {
+            if family == IPV6 {
                 write_endpoint(
                     to,
                     self.word(global!(offsets.local_v6)),
@@ -103,11 +103,11 @@ impl TcpSock {
     /// # Safety
     /// `to` may be written.
     #[inline(always)]
-    pub(crate) unsafe fn write_remote(self, to: *mut Endpoint) {
+    pub(crate) unsafe fn write_remote(self, family: u16, to: *mut Endpoint) {
         let port = self.remote_port_be();
         // SAFETY: passed on from the caller.
         unsafe {
-            if self.family() == IPV6 {
+            if family == IPV6 {
                 write_endpoint(
                     to,
                     self.word(global!(offsets.remote_v6)),

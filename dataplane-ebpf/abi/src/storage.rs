@@ -16,7 +16,7 @@ pub struct Storage {
     pub start_ns: u64,
     /// When `--progress packet` last reported, ns of `CLOCK_MONOTONIC`.
     pub reported_ns: u64,
-    /// Bits of [`flags`]; changed by atomic OR alone once the connection is established.
+    /// Bits of [`flags`]; changed by atomic OR alone while the connection is established.
     pub flags: u32,
     /// A `Direction`, 0 before it is known.
     pub direction: u32,

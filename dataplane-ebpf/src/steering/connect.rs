@@ -10,7 +10,6 @@ use abi::{
 };
 use aya_ebpf::{
     EbpfContext,
-    bindings::bpf_sock_addr,
     helpers::{
         bpf_ktime_get_ns,
         generated::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_set_retval},

@@ -68,11 +68,11 @@ pub(crate) fn lifecycle(ctx: SockOpsContext) -> u32 {
 /// TCP takes a connect up. connect4/6 has made the storage, unless steering did not see the connect.
 #[inline(always)]
 unsafe fn try_connect(ctx: &SockOpsContext) -> Result<(), Unseen> {
-    // SAFETY: the socket is the context's, and locked: its storage is changed by no one else but for SHOWN.
+    // SAFETY: the socket is the context's, and locked: its storage is its own.
     unsafe {
         let sk = socket(ctx.ops)?;
         match storage::find(sk) {
-            Some(kept) if attempt::unanswered((*kept).flags) => _ = storage::set_flags(kept, flags::CONNECTING),
+            Some(kept) if attempt::unanswered((*kept).flags) => (*kept).flags |= flags::CONNECTING,
             found => {
                 let netns = generated::bpf_get_netns_cookie(ctx.as_ptr());
                 if !managed::managed(netns) || is_signal(sk)? {
@@ -99,7 +99,7 @@ unsafe fn is_signal(sk: *mut c_void) -> Result<bool, Unseen> {
     }
     let mut remote = Endpoint { address: [0; 16], port: [0; 2] };
     // SAFETY: an endpoint of our own; as a local variable of the programs it stands at an even address.
-    unsafe { tcp.write_remote(&raw mut remote) };
+    unsafe { tcp.write_remote(tcp.family(), &raw mut remote) };
     Ok(steering::signal::is_address(&remote.address))
 }
 
@@ -140,8 +140,10 @@ unsafe fn established(sk: *mut c_void, kept: *mut Storage, now_ns: u64) -> Resul
         if before & (flags::CONNECTING | flags::ESTABLISHED | flags::CLOSED) != flags::CONNECTING {
             return Err(Unseen::Over);
         }
+        // Until now the iterator has left the flags alone.
+        let flags = before | flags::ESTABLISHED;
         (*kept).reported_ns = now_ns;
-        let flags = storage::set_flags(kept, flags::ESTABLISHED) | flags::ESTABLISHED;
+        (*kept).flags = flags;
         let state = TcpState::Established as u8;
         let bytes = record::bytes(tcp, flags, (*kept).direction, state);
         let event = Event { kind: Kind::Established, flags: 0, error: 0, state, now_ns, bytes };

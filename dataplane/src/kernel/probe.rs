@@ -54,13 +54,21 @@ fn kernel() -> Check {
     check("kernel", found, "what is older is not tried; the programs below may load or not", NEWER)
 }
 
+/// Names the capabilities that this process should have and has not, and what to do about it.
+pub(super) fn rights() -> Result<()> {
+    missing_capabilities(Path::new("/proc")).with_context(|| format!("this process may not do its work; {RIGHTS}"))
+}
+
+fn missing_capabilities(proc: &Path) -> Result<()> {
+    let bits = effective(&proc.join("self/status"))?;
+    let missing: Vec<_> =
+        CAPABILITIES.iter().filter(|(number, _)| bits >> number & 1 == 0).map(|(_, name)| *name).collect();
+    anyhow::ensure!(missing.is_empty(), "missing: {}", missing.join(", "));
+    Ok(())
+}
+
 fn capabilities(proc: &Path) -> Check {
-    let found = effective(&proc.join("self/status")).and_then(|bits| {
-        let missing: Vec<_> =
-            CAPABILITIES.iter().filter(|(number, _)| bits >> number & 1 == 0).map(|(_, name)| *name).collect();
-        anyhow::ensure!(missing.is_empty(), "missing: {}", missing.join(", "));
-        Ok("all that are needed".to_owned())
-    });
+    let found = missing_capabilities(proc).map(|()| "all that are needed".to_owned());
     check("capabilities", found, "programs can not be loaded, or the namespaces of pods not be found", RIGHTS)
 }
 
