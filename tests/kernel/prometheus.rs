@@ -38,8 +38,8 @@ fn a_prometheus_server_scrapes_and_answers_promql() -> Result<()> {
     prometheus.answers("count(kmesh_tcp_connection_sent_bytes_total{source_workload=\"client\"})", "2")?;
     prometheus.answers("count(up == 1)", "3")?;
 
-    // Every way to the metrics shows the same, and the type is a counter's.
-    let metadata = prometheus.get("/api/v1/metadata?metric=kmesh_tcp_sent_bytes_total")?;
+    // OpenMetrics, which Prometheus asks for, names a counter without its `_total`.
+    let metadata = prometheus.get("/api/v1/metadata?metric=kmesh_tcp_sent_bytes")?;
     assert!(metadata.to_string().contains("\"type\":\"counter\""), "{metadata}");
     meshd.eventually(|s| Truth { opened: 1, closed: 1, there: 1_500, back: 0 }.is_shown(s)).map(drop)
 }

@@ -109,11 +109,12 @@ impl<'a> Meshd<'a> {
 
     /// Scrapes until a check of it succeeds, and returns that scrape.
     pub fn eventually(&self, check: impl Fn(&Scrape) -> Result<()>) -> Result<Scrape> {
-        eventually(DEADLINE, || {
+        let found = eventually(DEADLINE, || {
             let scrape = self.scrape()?;
             check(&scrape)?;
             Ok(scrape)
-        })
+        });
+        found.with_context(|| self.tells())
     }
 
     /// Posts to the admin port.
@@ -135,6 +136,7 @@ impl<'a> Meshd<'a> {
             let text = lines.iter().map(|l| l.text.as_str()).collect::<Vec<_>>().join("\n");
             lines.into_iter().find(|l| l.has(fields)).with_context(|| format!("no line with {fields:?} in\n{text}"))
         })
+        .with_context(|| self.tells())
     }
 
     /// Returns what it wrote to its own log.
@@ -172,6 +174,14 @@ impl<'a> Meshd<'a> {
             [line] => Ok((*line).to_owned()),
             _ => bail!("not one clear line but\n{log}"),
         }
+    }
+
+    /// What it says of itself, for the error of a test: its log, and those of its own metrics that are not zero.
+    fn tells(&self) -> String {
+        let metrics = self.metrics().unwrap_or_else(|error| format!("{error:#}"));
+        let moved = |l: &&str| l.starts_with("meshd_") && !l.ends_with(" 0") && !l.contains("_bucket");
+        let metrics = metrics.lines().filter(moved).collect::<Vec<_>>().join("\n  ");
+        format!("meshd says\n{}and counts\n  {metrics}", self.log())
     }
 
     fn namespace(&self) -> &Namespace {

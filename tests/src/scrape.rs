@@ -49,7 +49,7 @@ impl Scrape {
 
     /// Adds up the series of a metric that have these labels; none is 0.
     pub fn total(&self, name: &str, labels: Labels<'_>) -> f64 {
-        self.select(name, labels).map(|s| s.value).sum()
+        self.select(name, labels).fold(0.0, |sum, s| sum + s.value)
     }
 
     /// Says whether a metric's series with these labels add up to a value, else what there is.
