@@ -48,7 +48,7 @@ pub fn run(flags: &Run, loggers: Loggers) -> anyhow::Result<()> {
         match App::start(flags, loggers, tasks.clone()).await {
             Ok(app) => app.wait(signals, ended).await,
             Err(error) => {
-                tasks.finish().await;
+                drain::within("what was started", drain::LAST_REQUESTS, tasks.finish()).await;
                 Err(error)
             }
         }
@@ -65,8 +65,10 @@ struct App {
 
 impl App {
     async fn start(flags: &Run, loggers: Loggers, tasks: Tasks) -> anyhow::Result<Self> {
-        // Ports first: what cannot serve must not touch the kernel.
+        // What cannot serve, or has no rights, must not touch anything.
         let ports = Ports::bind(flags)?;
+        let options = options(flags)?;
+        Kernel::check(&options)?;
         let readiness = Arc::new(Readiness::default());
 
         // The mesh: from a file or istiod into the cache.
@@ -74,11 +76,7 @@ impl App {
         let cache = Arc::new(Cache::new(node));
         let mesh = mesh::open(flags, &cache)?;
 
-        // The kernel: steering is attached, with empty maps, which steer nothing.
-        let mut kernel = Kernel::load(&options(flags)?)?;
-        let source = kernel.take_source();
-
-        // Telemetry: records from the kernel, names from the cache, series for the metrics port, lines for standard output.
+        // Telemetry: names from the cache, series for the metrics port, lines for standard output.
         let switches = Arc::new(Switches::default());
         let (addresses, clock) = (Arc::new(NodeAddresses::default()), Arc::new(Clock::measure()));
         let (recorder, exposition) = {
@@ -88,13 +86,18 @@ impl App {
             telemetry::new(config, cache.clone(), switches.clone(), addresses.clone(), clock.clone(), log)
         };
         let registry = exposition.registry();
+        let status = mesh.follow(&tasks, cache.clone(), registry)?;
+
+        // The kernel, and who reads its records. Steering is attached with empty maps, which steer nothing.
+        let mut kernel = Kernel::load(&options)?;
+        let source = kernel.take_source();
         let (thread, record) = record::new(recorder, source, flags.report_interval);
 
         // The mesh in the kernel: services first, then whose namespaces are managed.
-        let sync = Sync::new(cache.clone(), kernel.steering(), registry)?;
+        let sync = Sync::new(cache.clone(), kernel.steering(), status, registry)?;
         let enroller = match flags.manage {
-            Manage::Mesh => Some(Enroller::new(cache.clone(), kernel.manager(), &flags.proc, registry)?),
-            Manage::Signal | Manage::All => None,
+            Manage::All => None,
+            by => Some(Enroller::new(cache.clone(), kernel.manager(), &flags.proc, by == Manage::Mesh, registry)?),
         };
 
         // Everything is there: let it run, the reader of records before those who make them.
@@ -113,7 +116,6 @@ impl App {
             }
             None => readiness.met(Condition::Enrolled),
         }
-        mesh.follow(&tasks, cache.clone(), registry)?;
 
         // The ports answer last, when there is something to say.
         let admin = Admin { control: control.clone(), loggers: Arc::new(loggers), cache, queries };

@@ -1,5 +1,6 @@
 //! Enrols the network namespaces of this node's workloads: those that hold a workload's address.
 
+mod metrics;
 pub(crate) mod namespace;
 mod process;
 mod roster;
@@ -13,8 +14,8 @@ use std::{
 };
 
 use anyhow::Context;
-use cache::{Cache, Change, NetworkMode, Str};
-use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
+use cache::{Cache, Change, NetworkMode, Str, Workload};
+use prometheus::Registry;
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,7 @@ use crate::{
     health::{Condition, Readiness},
     kernel,
 };
+use metrics::Metrics;
 use process::{Inode, Processes};
 use roster::{Failures, Manager, Roster};
 
@@ -34,13 +36,8 @@ const CHECK: Duration = Duration::from_millis(500);
 const GATHER: Duration = Duration::from_millis(50);
 /// How often a failure that goes on is logged again.
 const REMIND: Duration = Duration::from_secs(60);
-
-/// What enrolment measures.
-#[derive(Clone, Debug)]
-struct Metrics {
-    enrolled: IntGauge,
-    failures: IntCounterVec,
-}
+/// How often it is looked for namespaces that the CNI signal enrolled and that are gone.
+const SWEEP: Duration = Duration::from_secs(600);
 
 /// Follows the mesh's workloads of this node and the namespaces of its processes.
 #[derive(Debug)]
@@ -50,9 +47,13 @@ pub struct Enroller {
     processes: Processes,
     /// The host's namespace and our own: never managed.
     never: Vec<Inode>,
+    /// Mesh state enrols, not the CNI signal alone.
+    by_mesh: bool,
     /// Addresses of this node's workloads, by uid.
     workloads: FxHashMap<Str, Box<[IpAddr]>>,
     roster: Roster,
+    /// When the signal's namespaces were last looked through, and which of them were gone then.
+    swept: (Instant, FxHashSet<u64>),
     metrics: Metrics,
     reminded: Option<Instant>,
 }
@@ -67,43 +68,36 @@ impl Manager for kernel::Manager {
 }
 
 impl Enroller {
-    /// Makes it; nothing is enrolled yet. `proc` is where the host's processes are seen.
+    /// Makes it; nothing is enrolled yet. `proc` is where the host's processes are seen; with `by_mesh` the workloads that
+    /// mesh state has on this node are enrolled, without it the CNI signal's word is only kept tidy.
     ///
     /// # Errors
-    /// `proc` is no proc file system, or its first process may not be looked at.
-    pub fn new(cache: Arc<Cache>, manager: kernel::Manager, proc: &Path, registry: &Registry) -> anyhow::Result<Self> {
+    /// `proc` cannot be read.
+    pub fn new(
+        cache: Arc<Cache>,
+        manager: kernel::Manager,
+        proc: &Path,
+        by_mesh: bool,
+        registry: &Registry,
+    ) -> anyhow::Result<Self> {
         let processes = Processes::open(proc).with_context(|| format!("cannot open --proc {}", proc.display()))?;
-        let host = processes.host().with_context(|| {
-            format!(
-                "cannot see the host's network namespace under --proc {}: run as root with CAP_SYS_PTRACE",
-                proc.display()
-            )
-        })?;
         let own = process::own().context("cannot see our own network namespace")?;
-        let metrics = Metrics {
-            enrolled: IntGauge::new(
-                "meshd_enrolled_namespaces",
-                "Network namespaces of this node's workloads that are managed.",
-            )?,
-            failures: IntCounterVec::new(
-                Opts::new(
-                    "meshd_enrol_failures_total",
-                    "What kept a namespace from being enrolled or taken out, by reason.",
-                ),
-                &["reason"],
-            )?,
-        };
-        registry.register(Box::new(metrics.enrolled.clone()))?;
-        registry.register(Box::new(metrics.failures.clone()))?;
-        for reason in ["proc", "namespace", "map"] {
-            metrics.failures.with_label_values(&[reason]);
-        }
-        let (workloads, roster) = (FxHashMap::default(), Roster::default());
-        Ok(Self { cache, manager, processes, never: vec![host, own], workloads, roster, metrics, reminded: None })
+        // Where the host's first process may not be looked at, no address of the host's is a workload's all the same.
+        let never = processes.host().into_iter().chain([own]).collect();
+        Ok(Self {
+            cache,
+            manager,
+            processes,
+            never,
+            by_mesh,
+            workloads: FxHashMap::default(),
+            roster: Roster::default(),
+            swept: (Instant::now(), FxHashSet::default()),
+            metrics: Metrics::register(registry)?,
+            reminded: None,
+        })
     }
-}
 
-impl Enroller {
     /// Enrols until told to stop. It begins once the maps are programmed, so that a managed connection finds them so.
     ///
     /// # Errors
@@ -122,10 +116,13 @@ impl Enroller {
         let mut changed = true;
         while !stop.is_cancelled() {
             changed |= changes.pending().is_some_and(|change| self.follow(&change));
-            if changed || !self.covered() || !self.roster.holds() {
+            if changed || self.missing() > 0 || !self.roster.holds() {
                 self.pass(readiness);
             }
-            let time = if self.covered() { CHECK } else { SEARCH };
+            if self.swept.0.elapsed() >= SWEEP {
+                self.sweep(readiness);
+            }
+            let time = if self.missing() > 0 { SEARCH } else { CHECK };
             changed = runtime.block_on(async {
                 tokio::select! {
                     () = stop.cancelled() => false,
@@ -140,33 +137,22 @@ impl Enroller {
         Ok(())
     }
 
-    fn covered(&self) -> bool {
-        self.roster.covers(self.workloads.values())
-    }
-
-    fn pass(&mut self, readiness: &Readiness) {
-        let mut failures = Failures::default();
-        let looked = self.roster.look(&self.processes, &self.never, namespace::visit, &mut self.manager, &mut failures);
-        let wanted: FxHashSet<IpAddr> = self.workloads.values().flat_map(|a| a.iter().copied()).collect();
-        self.roster.settle(&wanted, &mut self.manager, &mut failures);
-        self.metrics.enrolled.set(i64::try_from(self.roster.enrolled()).unwrap_or(i64::MAX));
-        self.report(looked, failures, readiness);
-    }
-
     /// Follows the mesh; tells whether a workload of this node came, moved or went.
     fn follow(&mut self, change: &Change) -> bool {
+        if !self.by_mesh {
+            return false;
+        }
         let mesh = self.cache.load();
         let node = &self.cache.node().name;
-        let own =
-            |w: &cache::Workload| w.node == *node && w.network_mode == NetworkMode::Standard && !w.addresses.is_empty();
+        let ours = |w: &Workload| w.node == *node && w.network_mode == NetworkMode::Standard && !w.addresses.is_empty();
         if change.full {
-            let all = mesh.workloads().filter(|w| own(w)).map(|w| (w.uid.clone(), w.addresses.clone())).collect();
+            let all = mesh.workloads().filter(|w| ours(w)).map(|w| (w.uid.clone(), w.addresses.clone())).collect();
             let old = std::mem::replace(&mut self.workloads, all);
             return old != self.workloads;
         }
         let mut changed = false;
         for uid in &change.workloads {
-            let now = mesh.workload(uid).filter(|w| own(w)).map(|w| w.addresses.clone());
+            let now = mesh.workload(uid).filter(|w| ours(w)).map(|w| w.addresses.clone());
             changed |= self.workloads.get(uid) != now.as_ref();
             match now {
                 Some(addresses) => drop(self.workloads.insert(uid.clone(), addresses)),
@@ -176,27 +162,77 @@ impl Enroller {
         changed
     }
 
-    /// Counts what failed, says it once a minute while it goes on, and tells readiness.
-    fn report(&mut self, looked: io::Result<()>, mut failures: Failures, readiness: &Readiness) {
-        let count = |reason: &str, n: usize| self.metrics.failures.with_label_values(&[reason]).inc_by(n as u64);
-        count("proc", failures.denied + usize::from(looked.is_err()));
-        count("namespace", failures.unvisited);
-        count("map", failures.unwritten);
+    /// Counts the workloads that no enrolled namespace holds.
+    fn missing(&self) -> usize {
+        self.roster.missing(self.workloads.values())
+    }
+
+    fn pass(&mut self, readiness: &Readiness) -> bool {
+        let mut failures = Failures::default();
+        let looked = self.roster.look(&self.processes, &self.never, namespace::visit, &mut self.manager, &mut failures);
+        let wanted: FxHashSet<IpAddr> = self.workloads.values().flat_map(|a| a.iter().copied()).collect();
+        let before = self.roster.enrolled();
+        self.roster.settle(&wanted, &mut self.manager, &mut failures);
+        let (enrolled, missing) = (self.roster.enrolled(), self.missing());
+        if enrolled != before {
+            tracing::info!(enrolled, missing, "network namespaces of this node's workloads");
+        }
+        self.metrics.enrolled.set(count(enrolled));
+        self.metrics.missing.set(count(missing));
+        self.report(looked, failures, readiness)
+    }
+
+    /// Counts what failed, says it once a minute while it goes on, and tells readiness; returns whether nothing did.
+    fn report(&mut self, looked: io::Result<()>, mut failures: Failures, readiness: &Readiness) -> bool {
+        self.metrics.unseen.set(count(failures.denied));
+        self.metrics.namespace.inc_by(failures.unvisited as u64);
+        self.metrics.map.inc_by(failures.unwritten as u64);
         if let Err(error) = looked {
+            self.metrics.proc.inc();
             failures.first.get_or_insert_with(|| format!("the host's processes cannot be listed: {error}"));
         }
-        if failures.denied > 0 {
-            let text = "the network namespaces of some processes may not be seen: CAP_SYS_PTRACE is missing";
+        if failures.denied > 0 && self.missing() > 0 {
+            let text =
+                "a workload's network namespace may be among those that may not be seen: CAP_SYS_PTRACE is missing";
             failures.first.get_or_insert_with(|| text.to_owned());
         }
         let Some(first) = failures.first else {
             self.reminded = None;
-            return readiness.met(Condition::Enrolled);
+            readiness.met(Condition::Enrolled);
+            return true;
         };
         if self.reminded.is_none_or(|at| at.elapsed() >= REMIND) {
             self.reminded = Some(Instant::now());
             tracing::warn!(reason = first, "not every workload of this node can be enrolled");
         }
         readiness.waiting(Condition::Enrolled, first);
+        false
     }
+
+    /// Takes back what the CNI signal said of namespaces that two sweeps in a row found gone: nobody signals their end.
+    fn sweep(&mut self, readiness: &Readiness) {
+        self.swept.0 = Instant::now();
+        let signalled: Vec<_> = match self.manager.list() {
+            Ok(all) => all.into_iter().filter(|n| n.signal).map(|n| n.netns).collect(),
+            Err(error) => {
+                tracing::warn!(error = format!("{error:#}"), "the map of managed namespaces cannot be read");
+                return;
+            }
+        };
+        if signalled.is_empty() || !self.pass(readiness) {
+            return;
+        }
+        let gone: FxHashSet<_> = signalled.into_iter().filter(|cookie| !self.roster.knows(*cookie)).collect();
+        for cookie in gone.intersection(&self.swept.1) {
+            if let Err(error) = self.manager.forget_signal(*cookie) {
+                tracing::warn!(%error, "a namespace that is gone cannot be taken out");
+                self.metrics.map.inc();
+            }
+        }
+        self.swept.1 = gone;
+    }
+}
+
+fn count(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
 }

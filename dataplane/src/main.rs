@@ -2,12 +2,15 @@
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches, error::ErrorKind};
+use clap::{CommandFactory, FromArgMatches};
 use dataplane::{
     app,
     cli::{Cli, Command, Run, without_empty_variables},
     doctor, log, memory, version,
 };
+
+/// Exit code of a command line that makes no sense, as clap has it.
+const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let matches = without_empty_variables(Cli::command()).get_matches();
@@ -21,7 +24,8 @@ fn main() -> ExitCode {
 
 fn run(flags: &Run) -> ExitCode {
     if let Err(text) = flags.check() {
-        Cli::command().error(ErrorKind::ArgumentConflict, text).exit();
+        eprintln!("error: {text}");
+        return ExitCode::from(USAGE);
     }
     memory::few_arenas();
     let result = log::start(flags.log_level.into(), flags.log_format).and_then(|loggers| app::run(flags, loggers));

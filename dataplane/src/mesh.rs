@@ -1,37 +1,96 @@
 //! Where the mesh state comes from, as the flags say.
 
-use std::sync::Arc;
+mod metrics;
 
+use std::{net::IpAddr, sync::Arc};
+
+use anyhow::Context;
 use cache::Cache;
 use prometheus::Registry;
+use xds::{Status, file::MeshFile};
 
-use crate::{cli::Run, tasks::Tasks};
+use crate::{cli::Run, enrol::namespace::addresses, node, tasks::Tasks};
 
-/// A source of mesh state that has been opened.
+/// A source of mesh state, ready to be followed.
 #[derive(Debug)]
 pub enum Mesh {
+    /// A file, read and applied.
+    File(MeshFile),
+    /// istiod, which is asked from [`Mesh::follow`] on.
+    Istiod(Box<xds::Config>),
     /// None: everything is managed, nothing is named.
     None,
 }
 
-/// Opens the source that the flags name. A file is read here, so that the first full state is there before the kernel is
+/// Opens the source that the flags name. A file is read here, so that its state is there, or refused, before the kernel is
 /// touched.
 ///
 /// # Errors
-/// The file cannot be read or says something wrong; file, line and field are named.
-pub fn open(flags: &Run, cache: &Cache) -> anyhow::Result<Mesh> {
+/// The file cannot be read or says something wrong (file, line and field are named), or the address is none.
+pub fn open(flags: &Run, cache: &Arc<Cache>) -> anyhow::Result<Mesh> {
+    if let Some(path) = &flags.mesh_config {
+        return Ok(Mesh::File(MeshFile::load(path, cache.clone())?));
+    }
+    if let Some(address) = &flags.xds_address {
+        return Ok(Mesh::Istiod(Box::new(istiod(flags, address)?)));
+    }
     cache.replace([], []);
     Ok(Mesh::None)
 }
 
 impl Mesh {
-    /// Follows the source from now on.
+    /// Follows the source from now on; returns how that fares where it is a control plane.
     ///
     /// # Errors
-    /// It cannot be watched.
-    pub fn follow(self, tasks: &Tasks, cache: Arc<Cache>, registry: &Registry) -> anyhow::Result<()> {
+    /// The registry has one of its metrics already.
+    pub fn follow(self, tasks: &Tasks, cache: Arc<Cache>, registry: &Registry) -> anyhow::Result<Option<Arc<Status>>> {
+        let file = if let Self::File(file) = &self { Some(file.status()) } else { None };
+        metrics::register(cache.clone(), file, registry)?;
         match self {
-            Self::None => Ok(()),
+            Self::File(file) => {
+                let stop = tasks.stop().clone();
+                tasks.task("mesh file", async move {
+                    file.run(stop).await;
+                    Ok(())
+                });
+                Ok(None)
+            }
+            Self::Istiod(config) => {
+                let status = Arc::new(Status::register(registry)?);
+                let (stop, told) = (tasks.stop().clone(), status.clone());
+                tasks.task("control plane client", async move {
+                    xds::run(*config, cache, told, stop).await;
+                    Ok(())
+                });
+                Ok(Some(status))
+            }
+            Self::None => Ok(None),
         }
     }
+}
+
+fn istiod(flags: &Run, address: &str) -> anyhow::Result<xds::Config> {
+    let ip = match flags.pod_ip {
+        Some(ip) => ip,
+        None => first_address().context("cannot find an address of this host: give --pod-ip")?,
+    };
+    Ok(xds::Config {
+        address: address.parse().context("--xds-address")?,
+        root_ca: flags.xds_root_ca.clone(),
+        token: Some(flags.xds_token.clone()),
+        identity: xds::Identity {
+            node: node::name(flags)?,
+            cluster: flags.cluster_id.clone(),
+            network: flags.network.clone(),
+            ip,
+            pod: flags.pod_name.clone().map_or_else(node::host_name, Ok)?,
+            namespace: flags.pod_namespace.clone(),
+        },
+        timing: xds::Timing::default(),
+    })
+}
+
+/// The first address that is neither loopback nor link-local, IPv4 before IPv6.
+fn first_address() -> anyhow::Result<IpAddr> {
+    addresses()?.into_iter().next().context("it has none but loopback")
 }

@@ -15,11 +15,15 @@ const REFRESH: Duration = Duration::from_secs(5);
 /// # Errors
 /// None was given and the host has none.
 pub fn name(flags: &Run) -> anyhow::Result<String> {
-    if let Some(name) = &flags.node_name {
-        return Ok(name.clone());
-    }
-    let name =
-        std::fs::read_to_string("/proc/sys/kernel/hostname").context("cannot read the host name: give --node-name")?;
+    flags.node_name.clone().map_or_else(|| host_name().context("give --node-name"), Ok)
+}
+
+/// Returns the host's name.
+///
+/// # Errors
+/// It cannot be read.
+pub fn host_name() -> anyhow::Result<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").context("cannot read the host name")?;
     Ok(name.trim().to_owned())
 }
 

@@ -39,6 +39,8 @@ enum Command {
     Look(SyncSender<()>),
     /// Telemetry has been detached: read what is left, then rest.
     End(SyncSender<()>),
+    /// Read no more: the thread ends.
+    Quit,
     /// Show the live connections.
     Connections(Answer),
 }
@@ -90,6 +92,12 @@ impl Handle {
         self.ask(Command::End)
     }
 
+    /// Has the thread end; it reads what is left first. Does not wait.
+    pub fn quit(&self) {
+        // A thread that does not take commands any more is left behind.
+        let _ = self.commands.try_send(Command::Quit);
+    }
+
     fn ask(&self, command: impl FnOnce(SyncSender<()>) -> Command) -> anyhow::Result<()> {
         let (done, answer) = sync_channel(1);
         self.commands.send(command(done)).ok().context("the record thread has ended")?;
@@ -115,7 +123,7 @@ impl Thread {
                 Ok(Command::Look(done) | Command::End(done)) => drop(done.send(())),
                 Ok(Command::Connections(answer)) => self.answers.push(answer),
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                Ok(Command::Quit) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
             self.answer();
             self.recorder.maintain(Clock::monotonic_ns());
@@ -155,7 +163,7 @@ impl Thread {
                     return Ok(ControlFlow::Continue(()));
                 }
                 Err(TryRecvError::Empty) => {}
-                Err(TryRecvError::Disconnected) => {
+                Ok(Command::Quit) | Err(TryRecvError::Disconnected) => {
                     self.finish();
                     return Ok(ControlFlow::Break(()));
                 }

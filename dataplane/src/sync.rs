@@ -8,6 +8,7 @@ use cache::{Cache, Change};
 use prometheus::{IntCounter, IntGauge, Registry};
 use rustc_hash::FxHashSet;
 use tokio_util::sync::CancellationToken;
+use xds::Status;
 
 use crate::{
     health::{Condition, Readiness},
@@ -34,15 +35,22 @@ pub struct Sync {
     plan: Plan,
     /// Addresses that found the map full; tried again with each change.
     left_out: FxHashSet<SocketAddr>,
+    /// Told when what the control plane sent is programmed.
+    status: Option<Arc<Status>>,
     metrics: Metrics,
 }
 
 impl Sync {
-    /// Makes it; nothing is programmed yet.
+    /// Makes it; nothing is programmed yet. `status` is that of the control plane's client, if there is one.
     ///
     /// # Errors
     /// The registry has a metric of one of these names already.
-    pub fn new(cache: Arc<Cache>, steering: Steering, registry: &Registry) -> anyhow::Result<Self> {
+    pub fn new(
+        cache: Arc<Cache>,
+        steering: Steering,
+        status: Option<Arc<Status>>,
+        registry: &Registry,
+    ) -> anyhow::Result<Self> {
         let metrics = Metrics {
             programmed: IntGauge::new(
                 "meshd_steering_services",
@@ -61,7 +69,7 @@ impl Sync {
         registry.register(Box::new(metrics.left_out.clone()))?;
         registry.register(Box::new(metrics.full.clone()))?;
         let plan = Plan::new(cache.node().network.clone());
-        Ok(Self { cache, steering, plan, left_out: FxHashSet::default(), metrics })
+        Ok(Self { cache, steering, plan, left_out: FxHashSet::default(), status, metrics })
     }
 }
 
@@ -94,6 +102,7 @@ impl Sync {
     }
 
     fn program(&mut self, change: &Change) {
+        let received = self.status.as_ref().and_then(|status| status.take_unprogrammed());
         let mesh = self.cache.load();
         let mut steps = self.plan.steps(&mesh, change);
         // What makes room comes before what needs it, and what waited for room comes last.
@@ -114,6 +123,9 @@ impl Sync {
         }
         self.metrics.left_out.set(count(self.left_out.len()));
         self.metrics.programmed.set(count(self.plan.len() - self.left_out.len()));
+        if let Some((status, received)) = self.status.as_ref().zip(received) {
+            status.programmed(received);
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::tasks::Ended;
 /// Detaching telemetry, reading what it left, writing out the log.
 const LAST_RECORDS: Duration = Duration::from_secs(5);
 /// Scrapes and other requests that run.
-const LAST_REQUESTS: Duration = Duration::from_secs(5);
+pub(super) const LAST_REQUESTS: Duration = Duration::from_secs(5);
 /// Taking the rest out of the kernel.
 const UNLOAD: Duration = Duration::from_secs(5);
 
@@ -68,6 +68,7 @@ impl App {
             }
         })
         .await;
+        self.monitor.rest();
         within("the last requests", LAST_REQUESTS, self.tasks.finish()).await;
         let monitor = self.monitor.clone();
         within("unloading", UNLOAD, async {
@@ -78,7 +79,7 @@ impl App {
     }
 }
 
-async fn within(what: &str, deadline: Duration, step: impl Future<Output = ()>) {
+pub(super) async fn within(what: &str, deadline: Duration, step: impl Future<Output = ()>) {
     if timeout(deadline, step).await.is_err() {
         tracing::warn!(what, ?deadline, "took too long and was given up");
     }

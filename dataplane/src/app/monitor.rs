@@ -15,6 +15,11 @@ impl Monitor {
         Self { kernel: Mutex::new(Some(kernel)), record }
     }
 
+    /// Ends the record thread.
+    pub(super) fn rest(&self) {
+        self.record.quit();
+    }
+
     /// Takes every program out of the kernel.
     pub(super) fn unload(&self) {
         drop(self.lock().take());

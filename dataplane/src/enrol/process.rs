@@ -62,7 +62,8 @@ impl Processes {
             link.extend([name.to_str().unwrap_or_default(), "/ns/net"]);
             match namespace_of(&self.directory, &link) {
                 Ok(inode) => drop(found.namespaces.entry(inode).or_insert(pid)),
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => found.denied += 1,
+                // The first process is the host's own, whose namespace is never a pod's.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied && pid != 1 => found.denied += 1,
                 Err(_) => {}
             }
         }

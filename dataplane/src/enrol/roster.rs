@@ -66,11 +66,16 @@ impl Roster {
         self.namespaces.values().all(|n| !n.enrolled || n.holder.holds())
     }
 
-    /// Tells whether each of these workloads has an address in an enrolled namespace.
-    pub(super) fn covers<'a>(&self, mut workloads: impl Iterator<Item = &'a Box<[IpAddr]>>) -> bool {
+    /// Tells whether a live namespace has this cookie.
+    pub(super) fn knows(&self, cookie: u64) -> bool {
+        self.namespaces.values().any(|n| n.seen.as_ref().is_some_and(|seen| seen.cookie == cookie))
+    }
+
+    /// Counts the workloads, given by their addresses, that no enrolled namespace holds.
+    pub(super) fn missing<'a>(&self, workloads: impl Iterator<Item = &'a Box<[IpAddr]>>) -> usize {
         let enrolled = self.namespaces.values().filter(|n| n.enrolled).filter_map(|n| n.seen.as_ref());
-        let covered: FxHashSet<IpAddr> = enrolled.flat_map(|seen| seen.addresses.iter().copied()).collect();
-        workloads.all(|addresses| addresses.iter().any(|address| covered.contains(address)))
+        let held: FxHashSet<IpAddr> = enrolled.flat_map(|seen| seen.addresses.iter().copied()).collect();
+        workloads.filter(|addresses| !addresses.iter().any(|address| held.contains(address))).count()
     }
 
     /// Looks at all processes, and into namespaces that are new or may have changed. A namespace whose last process has

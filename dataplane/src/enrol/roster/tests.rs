@@ -87,7 +87,7 @@ impl Host {
 
     fn covers(&self, workload: &[&str]) -> bool {
         let addresses: Box<[IpAddr]> = workload.iter().map(|a| a.parse().unwrap()).collect();
-        self.roster.covers(std::iter::once(&addresses))
+        self.roster.missing(std::iter::once(&addresses)) == 0
     }
 }
 
