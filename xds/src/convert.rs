@@ -86,11 +86,15 @@ pub(crate) fn cut(text: &str) -> &str {
 
 /// Returns the start of a text, for people.
 pub(crate) fn brief(text: &str) -> String {
-    const BRIEF: usize = 120;
-    if text.len() <= BRIEF {
+    start(text, 120)
+}
+
+/// Returns the start of a text, `length` bytes at most and a mark of what is left out.
+pub(crate) fn start(text: &str, length: usize) -> String {
+    if text.len() <= length {
         return text.to_owned();
     }
-    format!("{}...", &text[..text.floor_char_boundary(BRIEF)])
+    format!("{}...", &text[..text.floor_char_boundary(length)])
 }
 
 fn text(field: &'static str, text: &str, names: &mut Interner) -> Result<Str, Unusable> {

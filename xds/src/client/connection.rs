@@ -50,6 +50,8 @@ pub(super) async fn open(
         .map_err(|error| Failure::connect(&error, &config.root_ca))?
         .connect_timeout(timing.connect)
         .tcp_nodelay(true)
+        .tcp_keepalive(Some(timing.keep_alive))
+        .tcp_keepalive_interval(Some(timing.keep_alive_timeout))
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
         .http2_keep_alive_interval(keep_alive)

@@ -7,7 +7,10 @@ use std::{
 
 use tonic::Code;
 
-use crate::{convert::brief, framing::FramingError};
+use crate::{
+    convert::{brief, start},
+    framing::FramingError,
+};
 
 /// Why there is no stream, or no longer.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +31,8 @@ pub(crate) enum Failure {
     Unanswered(String),
     #[error("the connection was lost: {0}")]
     Lost(String),
+    #[error("it gives no sign of life: {0}")]
+    Dead(String),
     #[error("it refuses who we are ({code:?}): {message}{hint}")]
     Refused { code: Code, message: String, hint: String },
     #[error("it ended the stream ({code:?}): {message}")]
@@ -51,21 +56,19 @@ impl Failure {
 
     /// Explains why a stream broke before the server had said anything on it.
     pub(super) fn unanswered(error: &dyn Error) -> Self {
-        let why = chain(error);
         // What HTTP/2 objects to when the bytes are not HTTP/2.
         let strange = ["frame with invalid size", "unspecific protocol error", "invalid preface"];
-        if strange.iter().any(|text| why.contains(text)) {
-            Self::Protocol(why)
-        } else if why.contains("keep-alive timed out") {
-            Self::Lost(why)
-        } else {
-            Self::Unanswered(why)
+        match Self::broken(error) {
+            Self::Lost(why) if strange.iter().any(|text| why.contains(text)) => Self::Protocol(why),
+            Self::Lost(why) => Self::Unanswered(why),
+            other => other,
         }
     }
 
     /// Explains why a stream broke.
     pub(super) fn broken(error: &dyn Error) -> Self {
-        Self::Lost(chain(error))
+        let why = chain(error);
+        if why.contains("keep-alive timed out") { Self::Dead(why) } else { Self::Lost(why) }
     }
 
     /// Explains why the server ended the stream; `token` is the file of the token that was sent.
@@ -85,9 +88,9 @@ impl Failure {
         matches!(self, Self::Ended { code: Code::ResourceExhausted, .. })
     }
 
-    /// The server wants to be asked for signs of life less often.
-    pub(super) fn is_too_lively(&self) -> bool {
-        matches!(self, Self::Lost(why) | Self::Unanswered(why) if why.contains("too_many_pings"))
+    /// The connection was cut without a word.
+    pub(super) fn is_cut(&self) -> bool {
+        matches!(self, Self::Lost(_) | Self::Unanswered(_))
     }
 }
 
@@ -102,5 +105,5 @@ pub(super) fn chain(error: &dyn Error) -> String {
         }
         next = error.source();
     }
-    brief(&parts.join(": ")).escape_debug().to_string()
+    start(&parts.join(": "), 400).escape_debug().to_string()
 }

@@ -1,16 +1,15 @@
 //! Streams that break, and servers that are gone, silent or new.
 
-use std::{
-    io,
-    net::Ipv4Addr,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{net::Ipv4Addr, time::Duration};
 
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
 use tonic::Status;
 
 use crate::{
+    log::Log,
     plane::{ADDRESS, Plane, discovery::DeltaDiscoveryResponse, pod, service, workload},
     proxy::Proxy,
     world::{World, config},
@@ -107,7 +106,7 @@ async fn a_dead_peer_is_noticed() {
     config.timing.keep_alive_timeout = Duration::from_millis(50);
     let world = World::start(config);
     let line = world.failure().await;
-    assert!(line.starts_with("the connection was lost: ") && line.contains("keep-alive timed out"), "{line}");
+    assert!(line.starts_with("it gives no sign of life: "), "{line}");
     world.stop().await;
 }
 
@@ -160,30 +159,33 @@ async fn silence_is_logged_and_waited_out() {
     assert!(!world.status.is_synced());
 }
 
-/// Log lines of this test's thread.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn capture(&self) -> tracing::subscriber::DefaultGuard {
-        let log = self.clone();
-        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || log.clone());
-        tracing::subscriber::set_default(subscriber.finish())
+#[tokio::test]
+async fn a_server_that_finds_signs_of_life_asked_too_often_is_asked_less() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let mut config = config(format!("http://{}", listener.local_addr().unwrap()));
+    config.timing.keep_alive = Duration::from_millis(200);
+    let log = Log::default();
+    let _guard = log.capture();
+    let world = World::start(config);
+    let (mut connection, _) = listener.accept().await.unwrap();
+    // What gRPC's Go server does: answers three, and at the fourth says GOAWAY (last stream 1, ENHANCE_YOUR_CALM) and goes.
+    connection.read_exact(&mut [0; 24]).await.unwrap();
+    connection.write_all(b"\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let mut asked = 0;
+    while asked < 4 {
+        let mut head = [0; 9];
+        connection.read_exact(&mut head).await.unwrap();
+        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        connection.read_exact(&mut payload).await.unwrap();
+        if (head[3], head[4]) == (6, 0) {
+            asked += 1;
+            head[4] = 1;
+            connection.write_all(&[&head[..], &payload].concat()).await.unwrap();
+        }
     }
-
-    fn lines(&self, level: &str) -> Vec<String> {
-        let all = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        all.lines().filter(|line| line.contains(level)).map(str::to_owned).collect()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    let goaway = b"\0\0\x16\x07\0\0\0\0\0\0\0\0\x01\0\0\0\x0btoo_many_pings";
+    connection.write_all(goaway).await.unwrap();
+    drop(connection);
+    log.until("it was cut when asked for a sign of life; that is done every 330s from now on").await;
+    world.stop().await;
 }
