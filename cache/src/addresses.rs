@@ -11,27 +11,44 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Addresses(Trie<Spot>);
 
-/// An address and who holds it. The network is part of the hash, and the holder is asked for it.
+/// An address and who holds it.
 #[derive(Clone, Copy, Debug)]
 struct Spot {
     address: [u8; 16],
-    /// The holder's number, and in the top bit that it waits behind a better one.
+    /// The holder's number, and the flags below.
     holder: u32,
 }
 
+/// It waits behind a better holder.
 const WAITS: u32 = 1 << 31;
+/// The network has a name: it is part of the hash, and the holder is asked for it.
+const NAMED: u32 = 1 << 30;
 
 impl Spot {
     fn number(self) -> u32 {
-        self.holder & !WAITS
+        self.holder & !(WAITS | NAMED)
+    }
+
+    /// Tells whether this is that address, if in a network that has a name then perhaps of another network of that hash.
+    fn may_be(self, key: Key) -> bool {
+        self.address == key.address && self.holder & NAMED == key.named
     }
 }
 
-/// One address: its hash (with the network) and its octets.
+/// One address of one network.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Key {
-    pub(crate) hash: Hash,
-    pub(crate) address: [u8; 16],
+    /// Of network and address.
+    hash: Hash,
+    address: [u8; 16],
+    named: u32,
+}
+
+impl Key {
+    /// Makes a key of an address, as [`octets`], and the hash of network and address.
+    pub(crate) fn new(hash: Hash, network: &str, address: [u8; 16]) -> Self {
+        Self { hash, address, named: if network.is_empty() { 0 } else { NAMED } }
+    }
 }
 
 /// Returns an address as 16 octets, IPv4 mapped.
@@ -46,8 +63,8 @@ pub(crate) fn octets(address: IpAddr) -> [u8; 16] {
 impl Addresses {
     /// Returns the number of the best holder. `is` tells whether the holder of a number is in the network that is asked for.
     pub(crate) fn best(&self, key: Key, is: impl Fn(u32) -> bool) -> Option<u32> {
-        let found = self.0.of(key.hash).find(|s| s.address == key.address && s.holder & WAITS == 0 && is(s.holder))?;
-        Some(found.holder)
+        let is = |s: &Spot| s.may_be(key) && s.holder & WAITS == 0 && (key.named == 0 || is(s.number()));
+        self.0.of(key.hash).find(is).map(Spot::number)
     }
 
     /// Adds a holder. `rank` tells the rank of a number, `None` if that one is in another network.
@@ -55,15 +72,16 @@ impl Addresses {
         let best = self.best(key, |number| rank(number).is_some());
         let waits = best.is_some_and(|best| rank(best) < rank(holder));
         if let Some(best) = best.filter(|_| !waits) {
-            let is_best = |s: &Spot| s.address == key.address && s.holder == best;
+            let is_best = |s: &Spot| s.may_be(key) && s.number() == best;
             self.0.update(key.hash, |spot| spot.holder |= if is_best(spot) { WAITS } else { 0 });
         }
-        self.0.insert(key.hash, Spot { address: key.address, holder: holder | if waits { WAITS } else { 0 } });
+        let holder = holder | key.named | if waits { WAITS } else { 0 };
+        self.0.insert(key.hash, Spot { address: key.address, holder });
     }
 
     /// Takes one holder out; the best of the others comes forward.
     pub(crate) fn take(&mut self, key: Key, holder: u32, rank: impl Fn(u32) -> Option<Rank>) {
-        let is = |s: Spot| s.address == key.address && s.number() == holder;
+        let is = |s: Spot| s.may_be(key) && s.number() == holder;
         if self.0.remove(key.hash, is).is_some() {
             self.rank(key, rank);
         }
@@ -71,11 +89,11 @@ impl Addresses {
 
     /// Marks the best of the holders of an address anew.
     pub(crate) fn rank(&mut self, key: Key, rank: impl Fn(u32) -> Option<Rank>) {
-        let here = |s: &Spot| s.address == key.address && rank(s.number()).is_some();
+        let here = |s: &Spot| s.may_be(key) && rank(s.number()).is_some();
         let Some(best) = self.0.of(key.hash).filter(here).min_by_key(|s| rank(s.number())).map(Spot::number) else {
             return;
         };
-        let right = |s: Spot| s.number() | if s.number() == best { 0 } else { WAITS };
+        let right = |s: Spot| s.number() | key.named | if s.number() == best { 0 } else { WAITS };
         if self.0.of(key.hash).filter(here).any(|s| s.holder != right(s)) {
             self.0.update(key.hash, |spot| {
                 if here(spot) {

@@ -3,29 +3,32 @@
 use std::sync::Arc;
 
 const CHUNK: usize = 16;
-const ROW: usize = 64;
-const NONE: u32 = u32::MAX;
+const CHUNKS: usize = 64;
+const ROW: usize = CHUNK * CHUNKS;
 
-/// Things by number. A number is given out again once its thing is gone.
+/// Things by number. The number of a thing that is gone is given out again, small ones first.
 #[derive(Clone, Debug)]
 pub(crate) struct Shelf<T> {
-    rows: Vec<Arc<[Arc<Chunk<T>>; ROW]>>,
-    /// The first free place, which names the next.
-    free: u32,
+    rows: Vec<Row<T>>,
     len: usize,
 }
 
-type Chunk<T> = [Place<T>; CHUNK];
+#[derive(Clone, Debug)]
+struct Row<T> {
+    taken: u32,
+    places: Arc<Places<T>>,
+}
 
 #[derive(Clone, Debug)]
-enum Place<T> {
-    Taken(T),
-    Free { next: u32 },
+struct Places<T> {
+    chunks: [Arc<[Option<T>; CHUNK]>; CHUNKS],
+    /// A bit for each place of a chunk: set if it is taken.
+    taken: [u16; CHUNKS],
 }
 
 impl<T> Default for Shelf<T> {
     fn default() -> Self {
-        Self { rows: Vec::new(), free: NONE, len: 0 }
+        Self { rows: Vec::new(), len: 0 }
     }
 }
 
@@ -34,66 +37,61 @@ impl<T: Clone> Shelf<T> {
         self.len
     }
 
+    /// Returns the thing of a number that is in use.
     pub(crate) fn get(&self, number: u32) -> &T {
         let number = number as usize;
-        match &self.rows[number / (CHUNK * ROW)][number / CHUNK % ROW][number % CHUNK] {
-            Place::Taken(thing) => thing,
-            Place::Free { .. } => unreachable!("an index names only places that are taken"),
-        }
+        self.rows[number / ROW].places.chunks[number / CHUNK % CHUNKS][number % CHUNK].as_ref().expect(IN_USE)
     }
 
+    /// Returns the thing of a number that is in use, to be changed.
     pub(crate) fn get_mut(&mut self, number: u32) -> &mut T {
-        match self.place(number) {
-            Place::Taken(thing) => thing,
-            Place::Free { .. } => unreachable!("an index names only places that are taken"),
-        }
+        let number = number as usize;
+        let places = Arc::make_mut(&mut self.rows[number / ROW].places);
+        Arc::make_mut(&mut places.chunks[number / CHUNK % CHUNKS])[number % CHUNK].as_mut().expect(IN_USE)
     }
 
     pub(crate) fn add(&mut self, thing: T) -> u32 {
-        if self.free == NONE {
-            self.grow();
-        }
-        let number = self.free;
-        let Place::Free { next } = std::mem::replace(self.place(number), Place::Taken(thing)) else {
-            unreachable!("the free list names only free places")
-        };
-        self.free = next;
+        let free_row = self.rows.iter().position(|row| (row.taken as usize) < ROW);
+        let row_number = free_row.unwrap_or_else(|| {
+            self.rows.push(Row::default());
+            self.rows.len() - 1
+        });
+        let row = &mut self.rows[row_number];
+        let places = Arc::make_mut(&mut row.places);
+        let chunk = places.taken.iter().position(|taken| *taken != u16::MAX).expect("the row has a free place");
+        let place = places.taken[chunk].trailing_ones() as usize;
+        Arc::make_mut(&mut places.chunks[chunk])[place] = Some(thing);
+        places.taken[chunk] |= 1 << place;
+        row.taken += 1;
         self.len += 1;
-        number
+        u32::try_from(row_number * ROW + chunk * CHUNK + place)
+            .expect("memory ends before four thousand million things")
     }
 
-    pub(crate) fn remove(&mut self, number: u32) -> T {
-        let next = self.free;
-        let Place::Taken(thing) = std::mem::replace(self.place(number), Place::Free { next }) else {
-            unreachable!("an index names only places that are taken")
-        };
-        self.free = number;
+    pub(crate) fn remove(&mut self, number: u32) {
+        let number = number as usize;
+        let (chunk, place) = (number / CHUNK % CHUNKS, number % CHUNK);
+        let row = &mut self.rows[number / ROW];
+        let places = Arc::make_mut(&mut row.places);
+        Arc::make_mut(&mut places.chunks[chunk])[place] = None;
+        places.taken[chunk] &= !(1 << place);
+        row.taken -= 1;
         self.len -= 1;
-        thing
+        while self.rows.pop_if(|row| row.taken == 0).is_some() {}
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        let places = self.rows.iter().flat_map(|row| row.iter()).flat_map(|chunk| chunk.iter());
-        places.filter_map(|p| if let Place::Taken(thing) = p { Some(thing) } else { None })
+        let chunks = self.rows.iter().flat_map(|row| row.places.chunks.iter());
+        chunks.flat_map(|chunk| chunk.iter().flatten())
     }
+}
 
-    fn place(&mut self, number: u32) -> &mut Place<T> {
-        let number = number as usize;
-        let row = Arc::make_mut(&mut self.rows[number / (CHUNK * ROW)]);
-        &mut Arc::make_mut(&mut row[number / CHUNK % ROW])[number % CHUNK]
-    }
+const IN_USE: &str = "indexes name only places that are taken";
 
-    /// Adds a row of free places.
-    fn grow(&mut self) {
-        let first = self.rows.len() * CHUNK * ROW;
-        let end = first + CHUNK * ROW;
-        let chunk = |c: usize| -> Chunk<T> {
-            std::array::from_fn(|i| {
-                let next = first + c * CHUNK + i + 1;
-                Place::Free { next: if next == end { NONE } else { u32::try_from(next).unwrap_or(NONE) } }
-            })
-        };
-        self.rows.push(Arc::new(std::array::from_fn(|c| Arc::new(chunk(c)))));
-        self.free = u32::try_from(first).expect("memory ends before four thousand million things");
+impl<T> Default for Row<T> {
+    fn default() -> Self {
+        let empty = Arc::new([const { None }; CHUNK]);
+        let chunks = std::array::from_fn(|_| empty.clone());
+        Self { taken: 0, places: Arc::new(Places { chunks, taken: [0; CHUNKS] }) }
     }
 }

@@ -153,7 +153,7 @@ impl Snapshot {
         let address = octets(address);
         let hash =
             if network.is_empty() { self.hash(u128::from_ne_bytes(address)) } else { self.hash((network, address)) };
-        Key { hash, address }
+        Key::new(hash, network, address)
     }
 
     fn hash(&self, of: impl Hash) -> trie::Hash {
