@@ -15,8 +15,9 @@ pub(crate) fn add(slot: u32, amount: u64) -> u64 {
 #[inline(always)]
 unsafe fn add_to(counter: *mut u64, amount: u64) -> u64 {
     use core::intrinsics::{AtomicOrdering, atomic_xadd};
+    // A relaxed addition becomes the instruction that does not return the old value, even where it is used.
     // SAFETY: the caller's pointer is valid and aligned.
-    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, amount) }
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(counter, amount) }
 }
 
 #[cfg(not(target_arch = "bpf"))]

@@ -73,7 +73,7 @@ fn count(kind: Kind) -> u64 {
 /// Chooses how to submit: user space comes by itself every few milliseconds and is woken only when the ring is half full.
 #[inline(always)]
 fn wake_up(counted: u64) -> u64 {
-    if counted % LOOK_EVERY == 0 && RING.query(BPF_RB_AVAIL_DATA.into()) >= global!(wake_bytes) {
+    if counted.is_multiple_of(LOOK_EVERY) && RING.query(BPF_RB_AVAIL_DATA.into()) >= global!(wake_bytes) {
         return BPF_RB_FORCE_WAKEUP.into();
     }
     BPF_RB_NO_WAKEUP.into()
@@ -83,7 +83,8 @@ fn wake_up(counted: u64) -> u64 {
 fn put_aside(record: &mut Record) {
     record.flags |= flags::ASIDE;
     let key = AsideKey { cookie: record.cookie, start_ns: record.start_ns };
-    if ASIDE.insert(key, &*record, BPF_NOEXIST.into()).is_ok() {
+    let record: &Record = record;
+    if ASIDE.insert(key, record, BPF_NOEXIST.into()).is_ok() {
         counters::add(counter::ASIDE, 1);
         return;
     }

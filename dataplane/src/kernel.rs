@@ -97,6 +97,15 @@ pub struct Kernel {
 }
 
 impl Kernel {
+    /// Tells what would keep [`Kernel::load`] from working, before anything is done.
+    ///
+    /// # Errors
+    /// Names the rights that are missing, or says what is wrong with the cgroup directory.
+    pub fn check(options: &Options) -> Result<()> {
+        probe::rights()?;
+        cgroup::open(&options.cgroup).map(drop)
+    }
+
     /// Makes the maps, and loads and attaches the steering programs.
     ///
     /// # Errors
@@ -145,6 +154,12 @@ impl Kernel {
     /// Tells how open connections report, if telemetry is attached.
     pub fn telemetry(&self) -> Option<Progress> {
         self.telemetry.attached()
+    }
+
+    /// Lists the programs that are in the kernel, in the order in which they were attached.
+    pub fn loaded(&self) -> Vec<&'static str> {
+        let all = object::STEERING.into_iter().chain(telemetry::ALL);
+        all.filter(|name| self.ebpf.program(name).is_some_and(|program| program.fd().is_ok())).collect()
     }
 
     /// Hands out the one reader of records. It stays good however often telemetry is attached and detached.

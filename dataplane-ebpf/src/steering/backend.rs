@@ -56,8 +56,9 @@ pub(crate) fn choose(dialled: Address) -> Choice {
     let mut key = Aligned(ServiceKey { vip: Endpoint { address: [0; 16], port: [0; 2] }, reserved: [0; 2] });
     // SAFETY: the key is our own and aligned.
     unsafe { dialled.write(&raw mut key.0.vip) };
+    let key = &key.0;
     for _ in 0..LOOKS {
-        let Some(service) = SERVICES.get_ptr(&key.0) else { return Choice::Unchanged };
+        let Some(service) = SERVICES.get_ptr(key) else { return Choice::Unchanged };
         // SAFETY: an element stays valid while the program runs; its eight bytes are written at once.
         let service = unsafe { service.read_volatile() };
         if service.count == 0 {

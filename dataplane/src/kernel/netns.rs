@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::sys;
+use super::{explain, sys};
 
 /// Returns the cookie of the network namespace that a file stands for, as `/proc/PID/ns/net` does. It never changes and is never
 /// given twice.
@@ -20,7 +20,8 @@ pub fn netns_cookie(namespace: &File) -> Result<u64> {
     // Entering concerns one thread only; one of our own ends with it.
     thread::scope(|scope| {
         let entered = scope.spawn(|| -> Result<u64> {
-            sys::enter_netns(namespace.as_fd()).context("cannot enter the network namespace")?;
+            sys::enter_netns(namespace.as_fd())
+                .map_err(|error| explain::load(error.into(), "enter a network namespace to identify it"))?;
             current()
         });
         entered.join().expect("nothing in that thread panics")
@@ -44,7 +45,7 @@ pub fn host_netns_cookie(proc: &Path) -> Result<u64> {
             File::open("/proc/self/ns/net").context("cannot open /proc/self/ns/net")?
         }
     };
-    netns_cookie(&namespace).context("cannot identify the host's network namespace")
+    netns_cookie(&namespace)
 }
 
 /// Returns the cookie of the calling thread's namespace.

@@ -43,9 +43,12 @@ fn globals(options: &Options, types: &btf::Types) -> Result<Globals> {
     })
 }
 
+/// The steering programs.
+pub(super) const STEERING: [&str; 2] = ["connect4", "connect6"];
+
 /// Loads and attaches what steers.
 pub(super) fn attach_steering(ebpf: &mut Ebpf, cgroup: &File) -> Result<()> {
-    for name in ["connect4", "connect6"] {
+    for name in STEERING {
         attach(ebpf, name, cgroup)?;
     }
     Ok(())

@@ -21,6 +21,9 @@ const PROGRAMS: [&str; 2] = ["lifecycle", "release"];
 const PACKET_PROGRAMS: [&str; 2] = ["packet_ingress", "packet_egress"];
 const ITERATOR: &str = "snapshot";
 
+/// Every one of them.
+pub(super) const ALL: [&str; 5] = [PROGRAMS[0], PROGRAMS[1], ITERATOR, PACKET_PROGRAMS[0], PACKET_PROGRAMS[1]];
+
 /// Which of them are attached.
 pub(super) struct Telemetry {
     settings: Array<MapData, u64>,

@@ -1,0 +1,82 @@
+//! Passes over live connections.
+
+use std::{
+    collections::HashMap,
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use crate::{
+    sandbox::inside,
+    world::{World, is_outbound},
+};
+
+#[test]
+fn every_live_connection_is_in_every_pass_while_others_come_and_go() {
+    inside("snapshot::every_live_connection_is_in_every_pass_while_others_come_and_go", |cgroup| {
+        let mut world = World::new(cgroup);
+        let listener = TcpListener::bind("127.0.0.1:0").expect("free");
+        let to = listener.local_addr().expect("bound");
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            // Ends the churn when an assertion fails, too.
+            let _stopped = Stop(&stop);
+            let churn = TcpListener::bind("127.0.0.1:0").expect("free");
+            let (stop, churned) = (&stop, churn.local_addr().expect("bound"));
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let streams: Vec<_> = (0..50).map(|_| TcpStream::connect(churned).expect("listening")).collect();
+                    for stream in streams {
+                        socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("open");
+                    }
+                    while churn.set_nonblocking(true).is_ok() && churn.accept().is_ok() {}
+                }
+            });
+            let kept: Vec<_> = (0..600)
+                .map(|_| {
+                    let client = TcpStream::connect(to).expect("listening");
+                    (client, listener.accept().expect("answered"))
+                })
+                .collect();
+            for _ in 0..40 {
+                // A port may be used towards several peers.
+                let mut shown: HashMap<(SocketAddr, SocketAddr), u32> = HashMap::new();
+                for record in world.pass() {
+                    *shown.entry((record.local.into(), record.remote.into())).or_default() += 1;
+                }
+                for (client, (_, from)) in &kept {
+                    assert_eq!(client.local_addr().expect("bound"), *from);
+                    assert_eq!((shown.get(&(*from, to)), shown.get(&(to, *from))), (Some(&1), Some(&1)), "{from}");
+                }
+                world.drain();
+                world.seen.clear();
+            }
+        });
+    });
+}
+
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_closed_connection_is_in_no_pass() {
+    inside("snapshot::a_closed_connection_is_in_no_pass", |cgroup| {
+        let mut world = World::new(cgroup);
+        let listener = TcpListener::bind("127.0.0.1:0").expect("free");
+        let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("listening");
+        let (server, _) = listener.accept().expect("answered");
+        assert_eq!(world.pass().len(), 2);
+        socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("open");
+        drop(client);
+        // The other end is closed too, though its file is still open.
+        world.wait_for("the accepter's end", |r| crate::world::is_end(r) && !is_outbound(r));
+        assert_eq!(world.pass(), []);
+        drop(server);
+    });
+}
