@@ -28,10 +28,8 @@ use metrics::Metrics;
 use process::{Inode, Processes};
 use roster::{Failures, Manager, Roster};
 
-/// How often all processes are looked at while a workload's namespace is missing.
-const SEARCH: Duration = Duration::from_millis(300);
-/// How often known namespaces are checked for life.
-const CHECK: Duration = Duration::from_millis(500);
+/// How often known namespaces are checked for life and, while a workload's is missing, all processes are looked at.
+const LOOK: Duration = Duration::from_millis(400);
 /// How long changes are gathered, so that a mesh that changes all the time costs little.
 const GATHER: Duration = Duration::from_millis(50);
 /// How often a failure that goes on is logged again.
@@ -122,11 +120,10 @@ impl Enroller {
             if self.swept.0.elapsed() >= SWEEP {
                 self.sweep(readiness);
             }
-            let time = if self.missing() > 0 { SEARCH } else { CHECK };
             changed = runtime.block_on(async {
                 tokio::select! {
                     () = stop.cancelled() => false,
-                    () = tokio::time::sleep(time) => false,
+                    () = tokio::time::sleep(LOOK) => false,
                     change = changes.changed() => {
                         tokio::time::sleep(GATHER).await;
                         self.follow(&change)

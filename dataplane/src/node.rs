@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context;
 use telemetry::{Clock, NodeAddresses};
 
-use crate::{cli::Run, enrol::namespace::addresses, tasks::Tasks};
+use crate::{cli::Run, enrol::namespace::addresses, memory, tasks::Tasks};
 
 /// How often the node's addresses and the offset of its clocks are looked at again.
 const REFRESH: Duration = Duration::from_secs(5);
@@ -27,17 +27,27 @@ pub fn host_name() -> anyhow::Result<String> {
     Ok(name.trim().to_owned())
 }
 
-/// Keeps the addresses that node traffic comes from, and the clock, up to date.
+/// Finds the addresses that node traffic comes from, and keeps them and the clock up to date.
 pub fn follow(tasks: &Tasks, node: Arc<NodeAddresses>, clock: Arc<Clock>) {
+    refresh(&node);
     let stop = tasks.stop().clone();
+    // Starting takes more memory than running, on several threads.
+    let mut young = true;
     tasks.task("node", async move {
         loop {
-            match addresses() {
-                Ok(found) => node.set(found),
-                Err(error) => tracing::warn!(%error, "the node's addresses cannot be read"),
-            }
-            clock.remeasure();
             tokio::select! { () = tokio::time::sleep(REFRESH) => {}, () = stop.cancelled() => return Ok(()) }
+            refresh(&node);
+            clock.remeasure();
+            if std::mem::take(&mut young) {
+                memory::give_back();
+            }
         }
     });
+}
+
+fn refresh(node: &NodeAddresses) {
+    match addresses() {
+        Ok(found) => node.set(found),
+        Err(error) => tracing::warn!(%error, "the node's addresses cannot be read"),
+    }
 }

@@ -19,6 +19,11 @@ use plan::{Plan, Step};
 /// How often the first full state is looked for.
 const FIRST: Duration = Duration::from_millis(20);
 
+/// How long changes are gathered after some were programmed; the first one after a pause goes at once.
+const GATHER: Duration = Duration::from_millis(10);
+/// How often what found no room is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+
 /// What it measures.
 #[derive(Clone, Debug)]
 struct Metrics {
@@ -35,6 +40,8 @@ pub struct Sync {
     plan: Plan,
     /// Addresses that found the map full; tried again with each change.
     left_out: FxHashSet<SocketAddr>,
+    /// It was said that some are left out, and some still are.
+    warned: bool,
     /// Told when what the control plane sent is programmed.
     status: Option<Arc<Status>>,
     metrics: Metrics,
@@ -69,7 +76,7 @@ impl Sync {
         registry.register(Box::new(metrics.left_out.clone()))?;
         registry.register(Box::new(metrics.full.clone()))?;
         let plan = Plan::new(cache.node().network.clone());
-        Ok(Self { cache, steering, plan, left_out: FxHashSet::default(), status, metrics })
+        Ok(Self { cache, steering, plan, left_out: FxHashSet::default(), warned: false, status, metrics })
     }
 }
 
@@ -93,36 +100,40 @@ impl Sync {
         loop {
             let change = tokio::select! {
                 change = changes.changed() => change,
+                () = tokio::time::sleep(RETRY), if !self.left_out.is_empty() => Change::default(),
                 () = stop.cancelled() => return Ok(()),
             };
             self.program(&change);
             readiness.met(Condition::Maps);
             programmed.cancel();
+            tokio::select! { () = tokio::time::sleep(GATHER) => {}, () = stop.cancelled() => return Ok(()) }
         }
     }
 
     fn program(&mut self, change: &Change) {
         let received = self.status.as_ref().and_then(|status| status.take_unprogrammed());
-        let mesh = self.cache.load();
+        let mesh = Arc::clone(&*self.cache.load());
         let mut steps = self.plan.steps(&mesh, change);
-        // What makes room comes before what needs it, and what waited for room comes last.
+        // What makes room comes before what needs it, and what waits for room comes last.
         steps.sort_by_key(|step| matches!(step, Step::Set(..)));
         for step in steps {
             match step {
-                Step::Set(address, endpoints) => self.set(address, &endpoints),
-                Step::Remove(address) => {
-                    self.left_out.remove(&address);
-                    self.remove(address);
-                }
+                Step::Set(address, endpoints) => drop(self.set(address, &endpoints)),
+                Step::Remove(address) => self.remove(address),
             }
         }
-        for address in std::mem::take(&mut self.left_out) {
-            if let Some(endpoints) = self.plan.endpoints(&mesh, address) {
-                self.set(address, &endpoints);
+        let waiting: Vec<_> = self.left_out.iter().copied().collect();
+        for address in waiting {
+            match self.plan.endpoints(&mesh, address) {
+                // One that finds no room tells that of the others.
+                Some(endpoints) if !self.set(address, &endpoints) => break,
+                Some(_) => {}
+                None => drop(self.left_out.remove(&address)),
             }
         }
+        self.warned &= !self.left_out.is_empty();
         self.metrics.left_out.set(count(self.left_out.len()));
-        self.metrics.programmed.set(count(self.plan.len() - self.left_out.len()));
+        self.metrics.programmed.set(count(self.plan.len().saturating_sub(self.left_out.len())));
         if let Some((status, received)) = self.status.as_ref().zip(received) {
             status.programmed(received);
         }
@@ -130,19 +141,24 @@ impl Sync {
 }
 
 impl Sync {
-    fn set(&mut self, address: SocketAddr, endpoints: &[SocketAddr]) {
-        if let Err(error) = self.steering.set_service(address, endpoints) {
-            if matches!(error, MapError::Full { .. }) {
-                self.metrics.full.inc();
-            }
-            if self.left_out.is_empty() {
-                tracing::warn!(%address, %error, "a service cannot be steered");
-            }
-            self.left_out.insert(address);
+    /// Programs an address; tells whether it found room.
+    fn set(&mut self, address: SocketAddr, endpoints: &[SocketAddr]) -> bool {
+        let Err(error) = self.steering.set_service(address, endpoints) else {
+            self.left_out.remove(&address);
+            return true;
+        };
+        if matches!(error, MapError::Full { .. }) {
+            self.metrics.full.inc();
         }
+        if !std::mem::replace(&mut self.warned, true) {
+            tracing::warn!(%address, %error, "a service cannot be steered as it should, and more may follow");
+        }
+        self.left_out.insert(address);
+        false
     }
 
     fn remove(&mut self, address: SocketAddr) {
+        self.left_out.remove(&address);
         if let Err(error) = self.steering.remove_service(address) {
             tracing::warn!(%address, %error, "a service cannot be taken out of the maps");
         }

@@ -21,6 +21,7 @@ pub(super) struct Metrics {
 
 impl Metrics {
     /// Makes and registers them.
+    #[expect(clippy::disallowed_methods, reason = "the label's values are a closed set of our own")]
     pub(super) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let gauge = |name: &str, help: &str| {
             let gauge = IntGauge::new(name, help)?;

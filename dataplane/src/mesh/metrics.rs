@@ -57,6 +57,7 @@ impl Collector for Metrics {
         [workloads.desc(), services.desc(), updated.desc(), good.desc()].concat()
     }
 
+    #[expect(clippy::disallowed_methods, reason = "the label's values are a closed set of our own")]
     fn collect(&self) -> Vec<MetricFamily> {
         let Gauges { workloads, services, updated, good } = &self.gauges;
         let mesh = self.cache.load();

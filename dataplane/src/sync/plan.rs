@@ -26,6 +26,8 @@ pub(super) struct Plan {
     addresses: FxHashMap<IpAddr, Programmed>,
     /// The addresses that a service holds in the plan.
     services: FxHashMap<Str, Vec<IpAddr>>,
+    /// Service addresses and ports in the plan.
+    ports: usize,
 }
 
 #[derive(Debug)]
@@ -39,12 +41,12 @@ impl Plan {
     /// Makes an empty plan for a node of this network.
     pub(super) fn new(network: Str) -> Self {
         let (addresses, services) = (FxHashMap::default(), FxHashMap::default());
-        Self { network, fingerprints: RandomState::new(), addresses, services }
+        Self { network, fingerprints: RandomState::new(), addresses, services, ports: 0 }
     }
 
     /// Returns how many service addresses and ports are planned.
     pub(super) fn len(&self) -> usize {
-        self.addresses.values().map(|p| p.ports.len()).sum()
+        self.ports
     }
 
     /// Returns the steps that bring what was planned before to a changed mesh, in no order that matters.
@@ -78,6 +80,7 @@ impl Plan {
         let old = self.addresses.remove(&address);
         let old_ports: BTreeMap<u16, u64> = old.iter().flat_map(|old| old.ports.iter().copied()).collect();
         let mut ports = Vec::new();
+        self.ports -= old_ports.len();
         for &(port, target) in service.iter().flat_map(|service| service.ports.iter()) {
             if ports.iter().any(|(known, _)| *known == port) {
                 continue;
@@ -102,6 +105,7 @@ impl Plan {
             if !held.contains(&address) {
                 held.push(address);
             }
+            self.ports += ports.len();
             self.addresses.insert(address, Programmed { service, ports: ports.into() });
         }
     }

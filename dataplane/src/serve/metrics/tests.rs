@@ -13,7 +13,7 @@ use cache::{Cache, Node};
 use flate2::read::GzDecoder;
 use prometheus::IntGauge;
 use telemetry::{AccessLog, Clock, Config, Exposition, NodeAddresses, Switches};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
 use super::router;
@@ -83,7 +83,7 @@ async fn scrapers_that_do_not_read_do_not_keep_others_from_scraping() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let server = tokio::spawn(http::serve(listener, router(exposition(1000)), stop.clone()));
+    let server = TaskTracker::new().spawn(http::serve(listener, router(exposition(1000)), stop.clone()));
     let scraped = tokio::task::spawn_blocking(move || {
         let ask = || {
             let mut stream = TcpStream::connect(address).unwrap();
