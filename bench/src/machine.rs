@@ -73,7 +73,9 @@ pub fn cpu() -> Result<f64> {
     Ok((usage.user_time().num_microseconds() + usage.system_time().num_microseconds()) as f64 / 1e6)
 }
 
-/// Tells whether this run only sees that a benchmark runs: `cargo bench -- --test`.
+/// Tells whether this run only sees that a benchmark runs: `cargo bench -- --test`, or `cargo test --benches`, which unlike
+/// `cargo bench` does not say `--bench`.
 pub fn quick() -> bool {
-    std::env::args().any(|argument| argument == "--test")
+    let said = |flag| std::env::args().any(|argument| argument == flag);
+    said("--test") || !said("--bench")
 }

@@ -35,6 +35,8 @@ pub enum Mode {
 /// The pods and what they are called.
 #[derive(Debug)]
 pub struct World {
+    /// A process in each pod, without which `meshd` would not find it. First, since it has to end before its namespace goes.
+    _residents: [Worker; 2],
     sandbox: Sandbox,
     client: Pod,
     server: Pod,
@@ -49,7 +51,9 @@ impl World {
         let ports: Vec<_> = PORTS.map(|port| (port, port)).collect();
         let mesh = Mesh::new().pod(&client).pod(&server);
         let mesh = mesh.service("server", &[sandbox.vip(1).into()], &ports, &["server"]);
-        Ok(Self { sandbox, client, server, mesh })
+        let resident = |pod: &Pod| Worker::start(pod.namespace(), sandbox.cgroup());
+        let residents = [resident(&client)?, resident(&server)?];
+        Ok(Self { _residents: residents, sandbox, client, server, mesh })
     }
 
     /// Starts `meshd` in a mode and waits until it is ready; `more` are further flags.
