@@ -1,37 +1,43 @@
 //! Who holds an address: an index from network and address to a place on a shelf.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use crate::{
     held::Rank,
+    shelf::Shelf,
     trie::{Hash, Trie},
 };
 
-/// An index by network and address. Of several holders one is marked as the best; the others wait.
+/// An index by network and address.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Addresses(Trie<Spot>);
+pub(crate) struct Addresses {
+    spots: Trie<Spot>,
+    crowds: Shelf<Arc<Crowd>>,
+}
+
+/// Several holders of one address, by number, the best first.
+type Crowd = BTreeSet<(Rank, u32)>;
 
 /// An address and who holds it.
 #[derive(Clone, Copy, Debug)]
 struct Spot {
     address: [u8; 16],
-    /// The holder's number, and the flags below.
+    /// The number of the holder or crowd, and the flags below.
     holder: u32,
 }
 
-/// It waits behind a better holder.
-const WAITS: u32 = 1 << 31;
+/// The number is that of a crowd.
+const CROWD: u32 = 1 << 31;
 /// The network has a name: it is part of the hash, and the holder is asked for it.
 const NAMED: u32 = 1 << 30;
 
 impl Spot {
     fn number(self) -> u32 {
-        self.holder & !(WAITS | NAMED)
+        self.holder & !(CROWD | NAMED)
     }
 
-    /// Tells whether this is that address, if in a network that has a name then perhaps of another network of that hash.
-    fn may_be(self, key: Key) -> bool {
-        self.address == key.address && self.holder & NAMED == key.named
+    fn crowd(self) -> Option<u32> {
+        (self.holder & CROWD != 0).then_some(self.number())
     }
 }
 
@@ -60,46 +66,69 @@ pub(crate) fn octets(address: IpAddr) -> [u8; 16] {
     .octets()
 }
 
+/// `is` tells of the holder of a number whether it is in the network of the key.
 impl Addresses {
-    /// Returns the number of the best holder. `is` tells whether the holder of a number is in the network that is asked for.
+    /// Returns the number of the best holder.
     pub(crate) fn best(&self, key: Key, is: impl Fn(u32) -> bool) -> Option<u32> {
-        let is = |s: &Spot| s.may_be(key) && s.holder & WAITS == 0 && (key.named == 0 || is(s.number()));
-        self.0.of(key.hash).find(is).map(Spot::number)
+        self.find(key, is).map(|(_, best)| best)
     }
 
-    /// Adds a holder. `rank` tells the rank of a number, `None` if that one is in another network.
-    pub(crate) fn add(&mut self, key: Key, holder: u32, rank: impl Fn(u32) -> Option<Rank>) {
-        let best = self.best(key, |number| rank(number).is_some());
-        let waits = best.is_some_and(|best| rank(best) < rank(holder));
-        if let Some(best) = best.filter(|_| !waits) {
-            let is_best = |s: &Spot| s.may_be(key) && s.number() == best;
-            self.0.update(key.hash, |spot| spot.holder |= if is_best(spot) { WAITS } else { 0 });
+    /// Adds a holder; `rank` tells the rank of another.
+    pub(crate) fn add(&mut self, key: Key, holder: (Rank, u32), is: impl Fn(u32) -> bool, rank: impl Fn(u32) -> Rank) {
+        match self.find(key, is) {
+            None => self.spots.insert(key.hash, Spot { address: key.address, holder: holder.1 | key.named }),
+            Some((spot, other)) => match spot.crowd() {
+                Some(crowd) => _ = Arc::make_mut(self.crowds.get_mut(crowd)).insert(holder),
+                None => {
+                    let crowd = self.crowds.add(Arc::new(Crowd::from([holder, (rank(other), other)])));
+                    self.set(key, spot, crowd | CROWD);
+                }
+            },
         }
-        let holder = holder | key.named | if waits { WAITS } else { 0 };
-        self.0.insert(key.hash, Spot { address: key.address, holder });
     }
 
     /// Takes one holder out; the best of the others comes forward.
-    pub(crate) fn take(&mut self, key: Key, holder: u32, rank: impl Fn(u32) -> Option<Rank>) {
-        let is = |s: Spot| s.may_be(key) && s.number() == holder;
-        if self.0.remove(key.hash, is).is_some() {
-            self.rank(key, rank);
+    pub(crate) fn take(&mut self, key: Key, holder: (Rank, u32), is: impl Fn(u32) -> bool) {
+        let Some((spot, _)) = self.find(key, is) else { return };
+        let Some(number) = spot.crowd() else {
+            let same = |s: Spot| s.address == key.address && s.holder == spot.holder && s.number() == holder.1;
+            self.spots.remove(key.hash, same);
+            return;
+        };
+        let crowd = Arc::make_mut(self.crowds.get_mut(number));
+        crowd.remove(&holder);
+        if crowd.len() == 1
+            && let Some((_, last)) = crowd.pop_first()
+        {
+            self.crowds.remove(number);
+            self.set(key, spot, last);
         }
     }
 
-    /// Marks the best of the holders of an address anew.
-    pub(crate) fn rank(&mut self, key: Key, rank: impl Fn(u32) -> Option<Rank>) {
-        let here = |s: &Spot| s.may_be(key) && rank(s.number()).is_some();
-        let Some(best) = self.0.of(key.hash).filter(here).min_by_key(|s| rank(s.number())).map(Spot::number) else {
-            return;
-        };
-        let right = |s: Spot| s.number() | key.named | if s.number() == best { 0 } else { WAITS };
-        if self.0.of(key.hash).filter(here).any(|s| s.holder != right(s)) {
-            self.0.update(key.hash, |spot| {
-                if here(spot) {
-                    spot.holder = right(*spot);
-                }
-            });
+    /// Gives a holder another rank.
+    pub(crate) fn rank(&mut self, key: Key, holder: (Rank, u32), rank: Rank, is: impl Fn(u32) -> bool) {
+        if let Some(crowd) = self.find(key, is).and_then(|(spot, _)| spot.crowd()) {
+            let crowd = Arc::make_mut(self.crowds.get_mut(crowd));
+            crowd.remove(&holder);
+            crowd.insert((rank, holder.1));
         }
+    }
+
+    fn find(&self, key: Key, is: impl Fn(u32) -> bool) -> Option<(Spot, u32)> {
+        let same = |s: &Spot| s.address == key.address && s.holder & NAMED == key.named;
+        let best = |spot: Spot| match spot.crowd() {
+            Some(crowd) => self.crowds.get(crowd).first().map(|(_, best)| (spot, *best)),
+            None => Some((spot, spot.number())),
+        };
+        let mut found = self.spots.of(key.hash).filter(same).filter_map(best);
+        found.find(|(_, number)| key.named == 0 || is(*number))
+    }
+
+    fn set(&mut self, key: Key, spot: Spot, holder: u32) {
+        self.spots.update(key.hash, |s| {
+            if s.address == spot.address && s.holder == spot.holder {
+                s.holder = holder | key.named;
+            }
+        });
     }
 }

@@ -150,7 +150,7 @@ impl Cache {
 
     /// Returns the table of shared names, for a decoder that would otherwise allocate names only for the cache to drop them.
     ///
-    /// Let go of it before calling anything that writes, or that waits for ever.
+    /// Let go of the guard before calling anything that writes: a write takes the same lock and would wait for ever.
     pub fn interner(&self) -> MutexGuard<'_, Interner> {
         lock(&self.interner)
     }

@@ -4,8 +4,6 @@ use std::{net::IpAddr, sync::Arc};
 
 use super::{Held, Name, Policies, Snapshot};
 use crate::{
-    addresses::Key,
-    held::Rank,
     model::{Service, Str, Workload},
     shelf::Shelf,
     trie::Trie,
@@ -43,7 +41,7 @@ impl Snapshot {
         if moved {
             self.link_addresses(number, &workload);
         } else if old.rank != workload.rank {
-            self.rank_addresses(&workload);
+            self.rank_addresses(number, &old, &workload);
         }
         if rewired {
             self.link_services(number, &workload);
@@ -72,7 +70,8 @@ impl Snapshot {
         self.service_count += usize::from(old.is_none());
         for (network, address) in distinct(&service.vips) {
             let key = self.address_key(network, *address);
-            self.vips.add(key, number, service_rank(&self.names, network, *address));
+            let rank = |n: u32| self.names.get(n).record.as_ref().map_or(service.rank, |s| s.rank);
+            self.vips.add(key, (service.rank, number), holds_vip(&self.names, network, *address), rank);
         }
         self.hostnames.insert(self.hash(service.hostname.as_str()), number);
     }
@@ -88,25 +87,27 @@ impl Snapshot {
         true
     }
 
-    fn link_addresses(&mut self, number: u32, workload: &Workload) {
+    fn link_addresses(&mut self, number: u32, workload: &Held<Workload>) {
         for address in distinct(&workload.addresses) {
             let key = self.address_key(&workload.network, *address);
-            self.addresses.add(key, number, workload_rank(&self.workloads, &workload.network));
+            let rank = |n: u32| self.workloads.get(n).rank;
+            self.addresses.add(key, (workload.rank, number), is_in(&self.workloads, &workload.network), rank);
         }
     }
 
     /// Takes the addresses that this workload has, and no one else's claim to them.
-    fn unlink_addresses(&mut self, number: u32, workload: &Workload) {
+    fn unlink_addresses(&mut self, number: u32, workload: &Held<Workload>) {
         for address in distinct(&workload.addresses) {
             let key = self.address_key(&workload.network, *address);
-            self.addresses.take(key, number, workload_rank(&self.workloads, &workload.network));
+            self.addresses.take(key, (workload.rank, number), is_in(&self.workloads, &workload.network));
         }
     }
 
-    fn rank_addresses(&mut self, workload: &Workload) {
-        for address in &workload.addresses {
-            let key: Key = self.address_key(&workload.network, *address);
-            self.addresses.rank(key, workload_rank(&self.workloads, &workload.network));
+    fn rank_addresses(&mut self, number: u32, old: &Held<Workload>, workload: &Held<Workload>) {
+        for address in distinct(&workload.addresses) {
+            let key = self.address_key(&workload.network, *address);
+            let is_in = is_in(&self.workloads, &workload.network);
+            self.addresses.rank(key, (old.rank, number), workload.rank, is_in);
         }
     }
 
@@ -128,10 +129,10 @@ impl Snapshot {
         }
     }
 
-    fn unlink_service(&mut self, number: u32, service: &Service) {
+    fn unlink_service(&mut self, number: u32, service: &Held<Service>) {
         for (network, address) in distinct(&service.vips) {
             let key = self.address_key(network, *address);
-            self.vips.take(key, number, service_rank(&self.names, network, *address));
+            self.vips.take(key, (service.rank, number), holds_vip(&self.names, network, *address));
         }
         self.hostnames.remove(self.hash(service.hostname.as_str()), |n| n == number);
     }
@@ -155,15 +156,12 @@ impl Snapshot {
     }
 }
 
-fn workload_rank(workloads: &Shelf<Arc<Held<Workload>>>, network: &str) -> impl Fn(u32) -> Option<Rank> {
-    move |number| Some(workloads.get(number)).filter(|w| w.network == network).map(|w| w.rank)
+fn is_in(workloads: &Shelf<Arc<Held<Workload>>>, network: &str) -> impl Fn(u32) -> bool {
+    move |number| workloads.get(number).network == network
 }
 
-fn service_rank(names: &Shelf<Arc<Name>>, network: &str, address: IpAddr) -> impl Fn(u32) -> Option<Rank> {
-    move |number| {
-        let record = names.get(number).record.as_ref()?;
-        record.vips.iter().any(|v| v.0 == network && v.1 == address).then_some(record.rank)
-    }
+fn holds_vip(names: &Shelf<Arc<Name>>, network: &str, address: IpAddr) -> impl Fn(u32) -> bool {
+    move |number| names.get(number).holds(network, address)
 }
 
 /// Tells whether two workloads are endpoints of the same services, whatever the ports.
