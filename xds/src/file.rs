@@ -155,7 +155,9 @@ impl MeshFile {
             });
             match look.await {
                 Ok(state) => (self, unsettled) = state,
-                Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+                Err(failed) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
+                // The runtime is shutting down.
+                Err(_) => return,
             }
         }
     }
