@@ -97,7 +97,11 @@ impl App {
         let sync = Sync::new(cache.clone(), kernel.steering(), status, registry)?;
         let enroller = match flags.manage {
             Manage::All => None,
-            by => Some(Enroller::new(cache.clone(), kernel.manager(), &flags.proc, by == Manage::Mesh, registry)?),
+            by => {
+                let by_mesh = by == Manage::Mesh;
+                let (cache, node) = (cache.clone(), addresses.clone());
+                Some(Enroller::new(cache, kernel.manager(), &flags.proc, by_mesh, node, registry)?)
+            }
         };
 
         // Everything is there: let it run, the reader of records before those who make them.

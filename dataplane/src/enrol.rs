@@ -17,6 +17,7 @@ use anyhow::Context;
 use cache::{Cache, Change, NetworkMode, Str, Workload};
 use prometheus::Registry;
 use rustc_hash::{FxHashMap, FxHashSet};
+use telemetry::NodeAddresses;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
@@ -50,6 +51,8 @@ pub struct Enroller {
     /// Addresses of this node's workloads, by uid.
     workloads: FxHashMap<Str, Box<[IpAddr]>>,
     roster: Roster,
+    /// Told which addresses each namespace has.
+    node: Arc<NodeAddresses>,
     /// When the signal's namespaces were last looked through, and which of them were gone then.
     swept: (Instant, FxHashSet<u64>),
     metrics: Metrics,
@@ -67,7 +70,8 @@ impl Manager for kernel::Manager {
 
 impl Enroller {
     /// Makes it; nothing is enrolled yet. `proc` is where the host's processes are seen; with `by_mesh` the workloads that
-    /// mesh state has on this node are enrolled, without it the CNI signal's word is only kept tidy.
+    /// mesh state has on this node are enrolled, without it the CNI signal's word is only kept tidy. `node` is
+    /// told which addresses each namespace has.
     ///
     /// # Errors
     /// `proc` cannot be read.
@@ -76,6 +80,7 @@ impl Enroller {
         manager: kernel::Manager,
         proc: &Path,
         by_mesh: bool,
+        node: Arc<NodeAddresses>,
         registry: &Registry,
     ) -> anyhow::Result<Self> {
         let processes = Processes::open(proc).with_context(|| format!("cannot open --proc {}", proc.display()))?;
@@ -90,6 +95,7 @@ impl Enroller {
             by_mesh,
             workloads: FxHashMap::default(),
             roster: Roster::default(),
+            node,
             swept: (Instant::now(), FxHashSet::default()),
             metrics: Metrics::register(registry)?,
             reminded: None,
@@ -168,6 +174,7 @@ impl Enroller {
         let mut failures = Failures::default();
         let looked = self.roster.look(&self.processes, &self.never, namespace::visit, &mut self.manager, &mut failures);
         let wanted: FxHashSet<IpAddr> = self.workloads.values().flat_map(|a| a.iter().copied()).collect();
+        self.node.set_pods(self.roster.addresses(&wanted));
         let before = self.roster.enrolled();
         self.roster.settle(&wanted, &mut self.manager, &mut failures);
         let (enrolled, missing) = (self.roster.enrolled(), self.missing());

@@ -115,6 +115,7 @@ impl Recorder {
 
     fn take_failed(&mut self, direction: Direction, record: &Record) {
         if self.connections.observe_failed(record) {
+            let record = &self.naming.located(record);
             let kept = self.naming.keep(record, direction, record.start_ns);
             self.report.failed(record, kept);
         } else {

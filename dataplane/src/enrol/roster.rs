@@ -71,6 +71,15 @@ impl Roster {
         self.namespaces.values().any(|n| n.seen.as_ref().is_some_and(|seen| seen.cookie == cookie))
     }
 
+    /// Iterates over the namespaces that were looked into: their cookies, and their addresses, workloads' before others.
+    pub(super) fn addresses(&self, wanted: &FxHashSet<IpAddr>) -> impl Iterator<Item = (u64, Vec<IpAddr>)> {
+        self.namespaces.values().filter_map(|n| n.seen.as_ref()).map(|seen| {
+            let mut addresses = seen.addresses.clone();
+            addresses.sort_by_key(|address| !wanted.contains(address));
+            (seen.cookie, addresses)
+        })
+    }
+
     /// Counts the workloads, given by their addresses, that no enrolled namespace holds.
     pub(super) fn missing<'a>(&self, workloads: impl Iterator<Item = &'a Box<[IpAddr]>>) -> usize {
         let enrolled = self.namespaces.values().filter(|n| n.enrolled).filter_map(|n| n.seen.as_ref());

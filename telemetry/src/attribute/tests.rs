@@ -227,3 +227,18 @@ fn loopback_at_both_ends_and_what_the_node_opens_are_ignored() {
     assert_eq!(at(Inbound, SERVER, "10.0.0.254", true), None);
     assert_eq!(at(Outbound, SERVER, "10.0.0.254", false), None);
 }
+
+#[test]
+fn a_socket_without_an_address_has_its_pods() {
+    let node = NodeAddresses::default();
+    node.set_pods([(7, vec![ip("fd00::7"), ip("10.0.0.7")]), (8, vec![])]);
+    let at = |netns, local: &str, remote: &str| {
+        let record = Record { netns, local: end(local, 5), remote: end(remote, 2), ..Record::default() };
+        node.located(&record).local
+    };
+    assert_eq!(at(7, "0.0.0.0", "203.0.113.1"), end("10.0.0.7", 5));
+    assert_eq!(at(7, "::", "2001:db8::1"), end("fd00::7", 5));
+    assert_eq!(at(7, "10.0.0.9", "203.0.113.1"), end("10.0.0.9", 5));
+    assert_eq!(at(8, "0.0.0.0", "203.0.113.1"), end("0.0.0.0", 5));
+    assert_eq!(at(9, "0.0.0.0", "203.0.113.1"), end("0.0.0.0", 5));
+}

@@ -52,6 +52,11 @@ impl Naming {
         Self { cache, network, node, clock, metrics, include_node }
     }
 
+    /// Returns the record of a failed connect with an address of its own, where the pod's is known.
+    pub(super) fn located(&self, record: &Record) -> Record {
+        self.node.located(record)
+    }
+
     /// Names a connection, and counts it where it is ignored or nobody is known.
     pub(super) fn keep(&self, record: &Record, direction: Direction, begun_ns: u64) -> Kept {
         let ignored = ignored(record, direction, &self.node, self.include_node);
