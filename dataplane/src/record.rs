@@ -8,10 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use abi::maps;
 use anyhow::Context;
 use telemetry::{Clock, Recorder};
-
-use abi::maps;
 
 use crate::kernel::{Snapshot, Source};
 use queries::Answer;
@@ -135,7 +134,8 @@ impl Thread {
         let mut pass_due = Instant::now() + self.interval;
         let mut maintain_due = Instant::now() + MAINTAIN;
         loop {
-            if self.answers.is_empty() {
+            // A client that takes its answer is answered without a pause, one that does not waits for the next round.
+            if !self.answer() {
                 self.source.wait(WAKE).context("cannot wait for the ring")?;
             }
             self.drain();
@@ -149,7 +149,6 @@ impl Thread {
                 maintain_due = now + MAINTAIN;
                 self.maintain();
             }
-            self.answer();
             match self.commands.try_recv() {
                 Ok(Command::Connections(answer)) => self.answers.push(answer),
                 Ok(Command::Begin(done)) => drop(done.send(())),
@@ -243,8 +242,15 @@ impl Thread {
         }
     }
 
-    fn answer(&mut self) {
+    /// Goes on with the answers; tells whether any of them moved.
+    fn answer(&mut self) -> bool {
         let recorder = &self.recorder;
-        self.answers.retain_mut(|answer| answer.go_on(|| recorder.connections()));
+        let mut moved = false;
+        self.answers.retain_mut(|answer| {
+            let (step, more) = answer.go_on(|| recorder.connections());
+            moved |= step;
+            more
+        });
+        moved
     }
 }

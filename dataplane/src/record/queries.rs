@@ -52,14 +52,17 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// Sends the next piece if the client has taken the ones before; false once the answer is over.
-    pub(super) fn go_on<I: Iterator<Item = ConnectionView>>(&mut self, connections: impl FnOnce() -> I) -> bool {
+    /// Sends the next piece if the client has taken the ones before. Tells whether it did, and whether there is more to send.
+    pub(super) fn go_on<I: Iterator<Item = ConnectionView>>(
+        &mut self,
+        connections: impl FnOnce() -> I,
+    ) -> (bool, bool) {
         if self.begun.elapsed() > PATIENCE {
             // A client that reads too slowly is told that the answer is not whole, if it listens at all.
             let _ = self.pieces.try_send(Err(io::ErrorKind::TimedOut.into()));
-            return false;
+            return (false, false);
         }
-        let Ok(place) = self.pieces.try_reserve() else { return !self.pieces.is_closed() };
+        let Ok(place) = self.pieces.try_reserve() else { return (false, !self.pieces.is_closed()) };
         let mut piece = if self.shown == 0 { b"[".to_vec() } else { Vec::new() };
         let mut rest = connections().skip(self.shown);
         for view in rest.by_ref().take(PIECE) {
@@ -72,6 +75,6 @@ impl Answer {
             piece.extend_from_slice(b"\n]\n");
         }
         place.send(Ok(piece.into()));
-        !over
+        (true, !over)
     }
 }
