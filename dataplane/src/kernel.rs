@@ -135,8 +135,10 @@ impl Kernel {
         }
         let btf = Btf::from_sys_fs().context("cannot read the kernel's types, /sys/kernel/btf/vmlinux")?;
         let attached = self.telemetry.attach(&mut self.ebpf, &self.cgroup, &btf, self.progress);
-        if attached.is_err() {
-            self.telemetry.detach(&mut self.ebpf)?;
+        if attached.is_err()
+            && let Err(error) = self.telemetry.detach(&mut self.ebpf)
+        {
+            tracing::warn!("{error:#}");
         }
         drop(btf);
         sys::give_memory_back();

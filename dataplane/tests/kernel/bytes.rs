@@ -3,14 +3,14 @@
 use std::{
     io::{Read as _, Write as _},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use abi::{Record, TcpState, record::flags};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::{
-    sandbox::inside,
+    sandbox::{DEADLINE, inside},
     world::{World, is_outbound},
 };
 
@@ -134,8 +134,11 @@ fn a_live_connection_is_shown_exactly_while_idle() {
         let (mut client, mut server) = pair("[::1]:0");
         send(&mut client, &mut server, 4321);
         send(&mut server, &mut client, 99);
+        let begin = Instant::now();
         // The last segment's acknowledgement may be on its way.
-        std::thread::sleep(Duration::from_millis(100));
+        while world.pass().iter().map(|r| r.sent).sum::<u64>() < 4321 + 99 {
+            assert!(begin.elapsed() < DEADLINE);
+        }
         for _ in 0..3 {
             let live = world.pass();
             assert_eq!(live.len(), 2);

@@ -80,7 +80,6 @@ fn packets_report_their_connection_once_an_interval() {
             client.write_all(&[1; 10]).expect("open");
             server.read_exact(&mut [0; 10]).expect("sent");
             total += 10;
-            std::thread::sleep(Duration::from_millis(5));
         }
         let progress: Vec<_> = world.drain().iter().filter(|r| r.kind == Kind::Progress as u32).copied().collect();
         for outbound in [true, false] {
