@@ -50,7 +50,9 @@ fn a_network_without_route() -> Result<()> {
     let meshd = Meshd::start(&pair.sandbox, &pair.mesh(), ALL)?;
     assert_eq!(pair.client.ask_to_fail("connect a 203.0.113.9:80")?, "ENETUNREACH");
     // An address outside the mesh is in the log alone, never a label.
-    is_told(&meshd, "CONNECT_UNREACHABLE", "-", &[("dst.addr", "203.0.113.9:80"), ("error", "ENETUNREACH")])?;
+    let from = format!("{}:0", pair.client_pod.v4);
+    let line = [("src.addr", &*from), ("dst.addr", "203.0.113.9:80"), ("error", "ENETUNREACH")];
+    is_told(&meshd, "CONNECT_UNREACHABLE", "-", &line)?;
     assert!(!meshd.metrics()?.contains("203.0.113.9"));
     Ok(())
 }

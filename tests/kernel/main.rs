@@ -10,6 +10,7 @@ mod ignored;
 mod lifecycle;
 mod long;
 mod loss;
+mod managed;
 mod mesh_file;
 mod pair;
 mod prometheus;

@@ -130,22 +130,3 @@ fn hostile_names_break_no_line_and_forge_no_field() -> Result<()> {
     assert_eq!(scrape.kind("x"), None);
     tests::command::run_with("promtool check metrics", &meshd.metrics()?).map(drop)
 }
-
-#[test]
-fn a_namespace_that_appears_later_is_enrolled() -> Result<()> {
-    let mut pair = Pair::new("late")?;
-    let (sandbox, service) = (&pair.sandbox, pair.service());
-    // A pod that the mesh names and nobody has made yet.
-    let (v4, v6) = sandbox.next_pod();
-    let mesh = pair.mesh().workload("late", &[v4.into(), v6.into()], json!({}));
-    let meshd = Meshd::start(sandbox, &mesh, ALL)?;
-
-    let pod = sandbox.pod("late")?;
-    let mut late = pod.peer()?;
-    // Not managed yet, a service's address leads nowhere.
-    eventually(RELOAD, || late.open("a", &service, "l", &mut pair.server))?;
-    late.send("a", 6, &mut pair.server)?;
-    late.close("a", &mut pair.server)?;
-    let labels = [("reporter", "source"), ("source_workload", "late"), ("destination_workload", "server")];
-    meshd.eventually(|s| s.shows("kmesh_tcp_workload_sent_bytes_total", &labels, 6.0)).map(drop)
-}
