@@ -11,20 +11,12 @@ use crate::{
     kernel::{Check, probe},
 };
 
-/// Checks without which `meshd run` still does all it promises, or nearly.
-const OPTIONAL: [&str; 4] =
-    ["kernel", "program cgroup_skb ingress", "program cgroup_skb egress", "iterator over socket storage"];
-
 /// Prints the table; fails where something required is missing.
 pub fn run(flags: &Doctor) -> ExitCode {
     let checks = probe(flags.cgroup.as_deref(), &flags.proc);
     // Who closed our output still gets the exit code.
     let _ = io::stdout().write_all(table(&checks).as_bytes());
-    if checks.iter().all(|check| check.ok || !is_required(check)) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-fn is_required(check: &Check) -> bool {
-    !OPTIONAL.contains(&check.name)
+    if checks.iter().all(|check| check.ok || !check.required) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// One line a check; under one that failed, what that costs and what to do.
@@ -32,8 +24,8 @@ fn table(checks: &[Check]) -> String {
     let width = checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
     let mut text = String::new();
     for check in checks {
-        let Check { name, ok, found, costs, remedy } = check;
-        let state = match (ok, is_required(check)) {
+        let Check { name, ok, required, found, costs, remedy } = check;
+        let state = match (ok, required) {
             (true, _) => "ok",
             (false, true) => "MISSING",
             (false, false) => "limited",
@@ -44,7 +36,7 @@ fn table(checks: &[Check]) -> String {
             let _ = writeln!(text, "{:<8} {:<width$}  remedy: {remedy}", "", "");
         }
     }
-    let missing = checks.iter().filter(|check| !check.ok && is_required(check)).count();
+    let missing = checks.iter().filter(|check| !check.ok && check.required).count();
     let verdict = match missing {
         0 => "meshd run can do its work here.".to_owned(),
         1 => "meshd run needs what is MISSING.".to_owned(),
@@ -58,13 +50,13 @@ mod tests {
     use super::table;
     use crate::kernel::Check;
 
-    fn check(name: &'static str, ok: bool) -> Check {
-        Check { name, ok, found: "as found".into(), costs: "a lot", remedy: "a newer one" }
+    fn check(name: &'static str, ok: bool, required: bool) -> Check {
+        Check { name, ok, required, found: "as found".into(), costs: "a lot", remedy: "a newer one" }
     }
 
     #[test]
     fn what_is_missing_comes_with_costs_and_remedy() {
-        let text = table(&[check("cgroup v2", false), check("kernel", false), check("maps", true)]);
+        let text = table(&[check("cgroup v2", false, true), check("kernel", false, false), check("maps", true, true)]);
         let wanted = "\
 MISSING  cgroup v2  as found
                     costs:  a lot

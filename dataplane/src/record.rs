@@ -247,7 +247,7 @@ impl Thread {
         let recorder = &self.recorder;
         let mut moved = false;
         self.answers.retain_mut(|answer| {
-            let (step, more) = answer.go_on(|| recorder.connections());
+            let (step, more) = answer.go_on(|slot| recorder.connections_from(slot));
             moved |= step;
             more
         });

@@ -124,6 +124,12 @@ impl<T> Connections<T> {
         self.slots.iter().map(|(_, c)| c)
     }
 
+    /// Iterates over the live connections from a slot on, each with its slot: a walk can stop and go on where it was, and shows
+    /// what is live all the while once.
+    pub fn iter_from(&self, slot: usize) -> impl Iterator<Item = (usize, &Connection<T>)> {
+        (slot..self.slots.capacity()).filter_map(|slot| self.slots.get(slot).map(|c| (slot, c)))
+    }
+
     /// Iterates over the live connections, to change what is kept with them.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Connection<T>> {
         self.slots.iter_mut().map(|(_, c)| c)

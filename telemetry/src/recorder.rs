@@ -212,6 +212,11 @@ impl Recorder {
         self.connections.iter().map(|c| ConnectionView::new(c, self.now_ns))
     }
 
+    /// Iterates over the live connections from a slot on, each with its slot, so that they can be shown piece by piece.
+    pub fn connections_from(&self, slot: usize) -> impl Iterator<Item = (usize, ConnectionView)> {
+        self.connections.iter_from(slot).map(|(slot, c)| (slot, ConnectionView::new(c, self.now_ns)))
+    }
+
     /// Returns the pipeline's measure of itself, of which the caller fills what only it knows (map use).
     pub fn metrics(&self) -> &SelfMetrics {
         &self.metrics

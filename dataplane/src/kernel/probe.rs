@@ -14,6 +14,8 @@ pub struct Check {
     pub name: &'static str,
     /// It is there.
     pub ok: bool,
+    /// Without it `meshd run` does not start, or not with `--monitoring`.
+    pub required: bool,
     /// What was found, in one line.
     pub found: String,
     /// What is lost without it.
@@ -42,7 +44,12 @@ pub fn probe(cgroup: Option<&Path>, proc: &Path) -> Vec<Check> {
 fn check(name: &'static str, found: Result<String>, costs: &'static str, remedy: &'static str) -> Check {
     let ok = found.is_ok();
     let found = found.unwrap_or_else(|error| format!("{error:#}"));
-    Check { name, ok, found, costs, remedy }
+    Check { name, ok, required: true, found, costs, remedy }
+}
+
+/// As [`check`], of something that can be done without.
+fn optional(name: &'static str, found: Result<String>, costs: &'static str, remedy: &'static str) -> Check {
+    Check { required: false, ..check(name, found, costs, remedy) }
 }
 
 fn kernel() -> Check {
@@ -51,7 +58,7 @@ fn kernel() -> Check {
         Some(version) if version < explain::OLDEST => Err(anyhow::anyhow!("Linux {release}")),
         _ => Ok(format!("Linux {release}")),
     };
-    check("kernel", found, "what is older is not tried; the programs below may load or not", NEWER)
+    optional("kernel", found, "what is older is not tried; the programs below may load or not", NEWER)
 }
 
 /// Names the capabilities that this process should have and has not, and what to do about it.
@@ -104,13 +111,14 @@ fn directory(cgroup: Option<&Path>, proc: &Path) -> Check {
 }
 
 fn programs(proc: &Path) -> Vec<Check> {
+    const PACKET: &str = "--progress packet does not work";
     const COSTS: [(&str, &str, &str); 6] = [
         ("connect4", "program connect4 (IPv4 steering)", STEERING),
         ("connect6", "program connect6 (IPv6 steering)", STEERING),
         ("lifecycle", "program sock_ops (opened, closed, failed)", TELEMETRY),
         ("release", "program sock_release (connects that never left)", TELEMETRY),
-        ("packet_ingress", "program cgroup_skb ingress", "--progress packet does not work"),
-        ("packet_egress", "program cgroup_skb egress", "--progress packet does not work"),
+        ("packet_ingress", "program cgroup_skb ingress", PACKET),
+        ("packet_egress", "program cgroup_skb egress", PACKET),
     ];
     let small = Options {
         proc: proc.to_owned(),
@@ -128,10 +136,11 @@ fn programs(proc: &Path) -> Vec<Check> {
     let mut checks = vec![check("maps", Ok("all kinds".to_owned()), STEERING, RIGHTS)];
     for (program, name, costs) in COSTS {
         let found = object::load_program(&mut ebpf, program).map(|()| "loads".to_owned());
-        checks.push(check(name, found.map_err(|error| explain::load(error, "load it")), costs, NEWER));
+        let made = if costs == PACKET { optional } else { check };
+        checks.push(made(name, found.map_err(|error| explain::load(error, "load it")), costs, NEWER));
     }
     let costs = "open connections report by their packets: idle ones are not seen, and two programs run per packet";
-    checks.push(check("iterator over socket storage", iterator(&mut ebpf), costs, "run Linux 5.9 or newer"));
+    checks.push(optional("iterator over socket storage", iterator(&mut ebpf), costs, "run Linux 5.9 or newer"));
     checks
 }
 

@@ -37,7 +37,7 @@ impl Queries {
     /// Returns the live connections as a JSON array in pieces; nothing if too many questions wait already.
     pub fn connections(&self) -> Option<mpsc::Receiver<io::Result<Bytes>>> {
         let (pieces, answer) = mpsc::channel(QUEUE);
-        let question = Answer { pieces, shown: 0, begun: Instant::now() };
+        let question = Answer { pieces, slot: 0, begun: false, asked: Instant::now() };
         self.0.try_send(Command::Connections(question)).ok().map(|()| answer)
     }
 }
@@ -46,33 +46,35 @@ impl Queries {
 #[derive(Debug)]
 pub(super) struct Answer {
     pieces: mpsc::Sender<io::Result<Bytes>>,
-    /// Connections shown so far.
-    shown: usize,
-    begun: Instant,
+    /// Where the next piece goes on.
+    slot: usize,
+    begun: bool,
+    asked: Instant,
 }
 
 impl Answer {
     /// Sends the next piece if the client has taken the ones before. Tells whether it did, and whether there is more to send.
-    pub(super) fn go_on<I: Iterator<Item = ConnectionView>>(
-        &mut self,
-        connections: impl FnOnce() -> I,
-    ) -> (bool, bool) {
-        if self.begun.elapsed() > PATIENCE {
+    pub(super) fn go_on<I>(&mut self, connections_from: impl FnOnce(usize) -> I) -> (bool, bool)
+    where
+        I: Iterator<Item = (usize, ConnectionView)>,
+    {
+        if self.asked.elapsed() > PATIENCE {
             // A client that reads too slowly is told that the answer is not whole, if it listens at all.
             let _ = self.pieces.try_send(Err(io::ErrorKind::TimedOut.into()));
             return (false, false);
         }
         let Ok(place) = self.pieces.try_reserve() else { return (false, !self.pieces.is_closed()) };
-        let mut piece = if self.shown == 0 { b"[".to_vec() } else { Vec::new() };
-        let mut rest = connections().skip(self.shown);
-        for view in rest.by_ref().take(PIECE) {
-            piece.extend_from_slice(if self.shown == 0 { b"\n" } else { b",\n" });
+        let mut piece = Vec::new();
+        let mut shown = 0;
+        for (slot, view) in connections_from(self.slot).take(PIECE) {
+            piece.extend_from_slice(if std::mem::replace(&mut self.begun, true) { b",\n" } else { b"[\n" });
             serde_json::to_writer(&mut piece, &view).expect("a view serializes, and a Vec takes all");
-            self.shown += 1;
+            self.slot = slot + 1;
+            shown += 1;
         }
-        let over = rest.next().is_none();
+        let over = shown < PIECE;
         if over {
-            piece.extend_from_slice(b"\n]\n");
+            piece.extend_from_slice(if self.begun { b"\n]\n" } else { b"[]\n" });
         }
         place.send(Ok(piece.into()));
         (true, !over)
