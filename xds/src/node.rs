@@ -23,12 +23,15 @@ pub struct Identity {
     pub namespace: String,
 }
 
+/// The release of Istio whose API this is; istiod wants to know.
+const ISTIO_VERSION: &str = "1.31.0";
+
 impl Identity {
     /// Makes the node of a first request. Its id has the four parts that istiod takes apart: the kind of proxy (the node proxy
     /// of ambient mode), its address, its name and its domain.
     pub(crate) fn message(&self) -> discovery::Node {
         let Self { node, cluster, network, ip, pod, namespace } = self;
-        let ip = ip.to_string();
+        let (ip, version) = (ip.to_string(), ISTIO_VERSION.to_owned());
         let metadata = [
             ("NAME", pod),
             ("NAMESPACE", namespace),
@@ -36,6 +39,7 @@ impl Identity {
             ("NODE_NAME", node),
             ("CLUSTER_ID", cluster),
             ("NETWORK", network),
+            ("ISTIO_VERSION", &version),
         ];
         let text = |text: &String| Value { kind: Some(Kind::StringValue(text.clone())) };
         let fields: BTreeMap<_, _> =
@@ -66,7 +70,7 @@ mod tests {
         assert_eq!(node.id, "ztunnel~fd00::7~meshd-x.mesh~mesh.svc.cluster.local");
         let fields = node.metadata.unwrap().fields;
         let names: Vec<_> = fields.keys().map(String::as_str).collect();
-        assert_eq!(names, ["CLUSTER_ID", "INSTANCE_IPS", "NAME", "NAMESPACE", "NODE_NAME"]);
+        assert_eq!(names, ["CLUSTER_ID", "INSTANCE_IPS", "ISTIO_VERSION", "NAME", "NAMESPACE", "NODE_NAME"]);
         assert_eq!(fields["NODE_NAME"].kind, Some(Kind::StringValue("node-1".to_owned())));
     }
 }

@@ -13,9 +13,9 @@ use rustc_hash::FxHashSet;
 use crate::{
     node::Identity,
     proto::discovery::{DeltaDiscoveryRequest, Status as Detail},
-    session::response::{Rejection, Resources, Response},
+    session::response::{Before, Rejection, Resources, Response},
     status::{Kind, Status},
-    versions::{Version, Versions},
+    versions::Versions,
 };
 
 /// Workloads and services.
@@ -34,20 +34,23 @@ pub(crate) struct Session {
     cache: Arc<Cache>,
     status: Arc<Status>,
     versions: Versions,
-    /// What the first response of this stream will be.
+    /// What the next response of workloads and services is.
     addresses: Awaited,
-    policies: Awaited,
+    /// The next response of policies is all there is.
+    all_policies: bool,
+    /// This stream's first request had versions.
+    versions_sent: bool,
     /// The versions were refused as too long, so the next stream asks for everything.
     versions_refused: bool,
     response: Response,
 }
 
-/// What the next response of a type is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What the next response of workloads and services is.
+#[derive(Debug, PartialEq, Eq)]
 enum Awaited {
-    /// Everything there is.
-    Everything,
-    /// What differs from the versions that were sent; of these names none was sent, so they come or are gone.
+    /// The first state.
+    First,
+    /// What differs from the versions that were sent. These names are held but none of them was sent, so they come or are gone.
     Difference(Vec<Str>),
     /// What has changed since the last one.
     Change,
@@ -59,8 +62,9 @@ impl Session {
             cache,
             status,
             versions: Versions::default(),
-            addresses: Awaited::Everything,
-            policies: Awaited::Everything,
+            addresses: Awaited::First,
+            all_policies: true,
+            versions_sent: false,
             versions_refused: false,
             response: Response::default(),
         }
@@ -69,13 +73,13 @@ impl Session {
     /// Begins a stream: returns its first requests. What an earlier stream left unfinished is forgotten.
     pub(crate) fn begin(&mut self, identity: &Identity) -> [DeltaDiscoveryRequest; 2] {
         self.response = Response::default();
-        self.policies = Awaited::Everything;
+        self.all_policies = true;
         let limit = if std::mem::take(&mut self.versions_refused) { 0 } else { LARGEST_REQUEST - REQUEST_RESERVE };
-        let initial_resource_versions = self.versions.initial(limit).unwrap_or_default();
-        self.addresses = match initial_resource_versions.is_empty() {
-            true => Awaited::Everything,
-            false => Awaited::Difference(self.versions.stale()),
-        };
+        let (initial_resource_versions, unsent) = self.versions.initial(limit);
+        self.versions_sent = !initial_resource_versions.is_empty();
+        if self.addresses != Awaited::First {
+            self.addresses = Awaited::Difference(unsent);
+        }
         let node = Some(identity.message());
         let addresses = DeltaDiscoveryRequest {
             node,
@@ -89,7 +93,7 @@ impl Session {
 
     /// Notes that the first request was too long for the server: the next stream sends no versions.
     pub(crate) fn request_refused(&mut self) {
-        self.versions_refused = matches!(self.addresses, Awaited::Difference(_));
+        self.versions_refused = self.versions_sent && !self.is_current();
     }
 
     /// Tells whether the stream has brought the workloads and services, or said how they differ from what is held.
@@ -99,7 +103,8 @@ impl Session {
 
     /// Takes one field of a response.
     pub(crate) fn field(&mut self, number: u32, content: Bytes) {
-        self.response.field(number, content, &self.versions, &mut self.cache.interner());
+        let before = Before { versions: &self.versions, snapshot: &self.cache.load() };
+        self.response.field(number, content, before, &mut self.cache.interner());
     }
 
     /// Takes the end of a response, which came at `received`: applies it and returns the request that acknowledges it.
@@ -109,7 +114,7 @@ impl Session {
         let response_nonce = response.nonce.clone();
         let kind = Kind::of(&type_url);
         let resources = response.into_resources(kind);
-        let (count, removed, rejected) = (resources.count(), resources.removed.len(), resources.rejected.len());
+        let (count, removed, rejected) = (resources.count, resources.removed.len(), resources.rejected.len());
         self.status.message(kind, bytes, count, removed, rejected);
         let error_detail = resources.complaint().map(|message| {
             self.status.nack(kind);
@@ -126,41 +131,18 @@ impl Session {
         DeltaDiscoveryRequest { type_url, response_nonce, error_detail, ..DeltaDiscoveryRequest::default() }
     }
 
-    fn apply_addresses(&mut self, resources: Resources) -> bool {
+    fn apply_addresses(&mut self, mut resources: Resources) -> bool {
         match std::mem::replace(&mut self.addresses, Awaited::Change) {
-            Awaited::Everything => self.replace(resources),
+            Awaited::First => {
+                let (workloads, services) =
+                    (std::mem::take(&mut resources.workloads), std::mem::take(&mut resources.services));
+                let changed = self.cache.replace(workloads, services);
+                self.status.synced();
+                self.change(resources, Vec::new()) || changed
+            }
             Awaited::Difference(unsent) => self.change(resources, unsent),
             Awaited::Change => self.change(resources, Vec::new()),
         }
-    }
-
-    /// Makes a response all there is.
-    fn replace(&mut self, resources: Resources) -> bool {
-        let Resources { mut workloads, mut services, versions, rejected, removed, .. } = resources;
-        self.versions = versions.into_iter().collect();
-        // What was held under a rejected name stays until something usable comes.
-        let before = self.cache.load();
-        for Rejection { name, .. } in rejected {
-            if self.versions.set_stale(&name) {
-                continue;
-            }
-            match (before.workload(&name), before.service(&name)) {
-                (Some(workload), _) => workloads.push(workload.value.clone()),
-                (None, Some(service)) => services.push(service.value.clone()),
-                (None, None) => continue,
-            }
-            self.versions.set(name, Version::Stale);
-        }
-        drop(before);
-        if !removed.is_empty() {
-            let removed: FxHashSet<&str> = removed.iter().map(String::as_str).collect();
-            removed.iter().for_each(|name| self.versions.remove(name));
-            workloads.retain(|workload| !removed.contains(&*workload.uid));
-            services.retain(|service| !removed.contains(&*service.key()));
-        }
-        let changed = self.cache.replace(workloads, services);
-        self.status.synced();
-        changed
     }
 
     /// Applies a response to what is held; of the names in `unsent`, those that it does not mention are gone.
@@ -168,13 +150,10 @@ impl Session {
         let Resources { workloads, services, versions, rejected, removed, .. } = resources;
         let mut gone = unsent;
         if !gone.is_empty() {
-            let came = versions.iter().map(|(name, _)| name).chain(rejected.iter().map(|rejection| &rejection.name));
-            let came: FxHashSet<_> = came.collect();
-            gone.retain(|name| !came.contains(name));
+            let rejected: FxHashSet<_> = rejected.iter().map(|rejection| &rejection.name).collect();
+            gone.retain(|name| versions.name(name).is_none() && !rejected.contains(name));
         }
-        for (name, version) in versions {
-            self.versions.set(name, version);
-        }
+        self.versions.take(versions);
         for rejection in &rejected {
             self.versions.set_stale(&rejection.name);
         }
@@ -186,7 +165,7 @@ impl Session {
     fn apply_policies(&mut self, resources: Resources) -> bool {
         let Resources { policies, removed, rejected, .. } = resources;
         let removed = removed.iter().map(|name| Str::from(name.as_str()));
-        if std::mem::replace(&mut self.policies, Awaited::Change) == Awaited::Change {
+        if !std::mem::take(&mut self.all_policies) {
             return self.cache.apply(Delta { policies, removed_policies: removed.collect(), ..Delta::default() });
         }
         let before = self.cache.load();

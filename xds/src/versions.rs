@@ -45,38 +45,49 @@ impl Versions {
         self.0.get_key_value(name).map(|(name, _)| name)
     }
 
-    pub(crate) fn set(&mut self, name: Str, version: Version) {
-        self.0.insert(name, version);
+    /// Sets a version; tells whether the name is new.
+    pub(crate) fn set(&mut self, name: Str, version: Version) -> bool {
+        self.0.insert(name, version).is_none()
     }
 
-    /// Marks what is held under a name as older than what the control plane sent; tells whether anything is.
-    pub(crate) fn set_stale(&mut self, name: &str) -> bool {
-        self.0.get_mut(name).map(|version| *version = Version::Stale).is_some()
+    /// Adds others, in place of what has their names.
+    pub(crate) fn take(&mut self, others: Self) {
+        if self.0.is_empty() {
+            *self = others;
+        } else {
+            self.0.extend(others.0);
+        }
+    }
+
+    pub(crate) fn into_names(self) -> impl Iterator<Item = Str> {
+        self.0.into_keys()
+    }
+
+    /// Marks what is held under a name, if anything, as older than what the control plane sent.
+    pub(crate) fn set_stale(&mut self, name: &str) {
+        if let Some(version) = self.0.get_mut(name) {
+            *version = Version::Stale;
+        }
     }
 
     pub(crate) fn remove(&mut self, name: &str) {
         self.0.remove(name);
     }
 
-    /// Returns the names whose content is older than what the control plane sent.
-    pub(crate) fn stale(&self) -> Vec<Str> {
-        self.0.iter().filter(|(_, version)| **version == Version::Stale).map(|(name, _)| name.clone()).collect()
-    }
-
-    /// Returns `initial_resource_versions`, or `None` if nothing is held or they would take more than `limit` bytes of a
-    /// request. Stale ones are left out.
-    pub(crate) fn initial(&self, limit: usize) -> Option<BTreeMap<String, String>> {
-        if self.0.is_empty() || self.0.iter().map(|(name, version)| encoded(name, version)).sum::<usize>() > limit {
-            return None;
+    /// Returns `initial_resource_versions`, and the names that are held but not in there: the stale ones, or all if the versions
+    /// would take more than `limit` bytes of a request.
+    pub(crate) fn initial(&self, limit: usize) -> (BTreeMap<String, String>, Vec<Str>) {
+        if self.0.iter().map(|(name, version)| encoded(name, version)).sum::<usize>() > limit {
+            return (BTreeMap::new(), self.0.keys().cloned().collect());
         }
-        let text = |(name, version): (&Str, &Version)| Some((name.to_string(), version.text()?));
-        Some(self.0.iter().filter_map(text).collect())
-    }
-}
-
-impl FromIterator<(Str, Version)> for Versions {
-    fn from_iter<I: IntoIterator<Item = (Str, Version)>>(all: I) -> Self {
-        Self(all.into_iter().collect())
+        let (mut versions, mut unsent) = (BTreeMap::new(), Vec::new());
+        for (name, version) in &self.0 {
+            match version.text() {
+                Some(text) => drop(versions.insert(name.to_string(), text)),
+                None => unsent.push(name.clone()),
+            }
+        }
+        (versions, unsent)
     }
 }
 
@@ -96,7 +107,7 @@ mod tests {
     use super::*;
 
     fn of(versions: &[(&str, &str)]) -> Versions {
-        versions.iter().map(|(name, version)| (Str::from(*name), Version::parse(version))).collect()
+        Versions(versions.iter().map(|(name, version)| (Str::from(*name), Version::parse(version))).collect())
     }
 
     #[test]
@@ -112,10 +123,9 @@ mod tests {
     #[test]
     fn what_was_rejected_is_left_out() {
         let mut versions = of(&[("a", "1"), ("b", "2")]);
-        assert!(versions.set_stale("b"));
-        assert!(!versions.set_stale("c"));
-        assert_eq!(versions.initial(100), Some([("a".to_owned(), "1".to_owned())].into()));
-        assert_eq!(versions.stale(), ["b"]);
+        versions.set_stale("b");
+        versions.set_stale("c");
+        assert_eq!(versions.initial(100), ([("a".to_owned(), "1".to_owned())].into(), vec!["b".into()]));
     }
 
     #[test]
@@ -123,12 +133,12 @@ mod tests {
         let names: Vec<_> = (1..200).map(|i| format!("{i:x}").repeat(i)).collect();
         let versions = of(&names.iter().map(|name| (name.as_str(), "b349ba343f5c2562")).collect::<Vec<_>>());
         let request = crate::proto::discovery::DeltaDiscoveryRequest {
-            initial_resource_versions: versions.initial(usize::MAX).unwrap(),
+            initial_resource_versions: versions.initial(usize::MAX).0,
             ..Default::default()
         };
         let size = prost::Message::encoded_len(&request);
-        assert!(versions.initial(size).is_some());
-        assert_eq!(versions.initial(size - 1), None);
-        assert_eq!(Versions::default().initial(size), None);
+        assert_eq!(versions.initial(size).1, [""; 0]);
+        let (sent, unsent) = versions.initial(size - 1);
+        assert_eq!((sent.len(), unsent.len()), (0, names.len()));
     }
 }

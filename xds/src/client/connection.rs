@@ -1,6 +1,7 @@
 //! One connection with one stream on it.
 
 use std::{
+    error::Error,
     fs,
     future::{Future, poll_fn},
     path::{Path, PathBuf},
@@ -94,7 +95,7 @@ impl Incoming {
         loop {
             let frame = match poll_fn(|cx| Pin::new(&mut self.body).poll_frame(cx)).await {
                 None => return Err(Failure::Lost("the stream ended without a status".to_owned())),
-                Some(Err(status)) => return Err(Failure::broken(&status)),
+                Some(Err(status)) => return Err(Failure::broken(status.source().unwrap_or(&status))),
                 Some(Ok(frame)) => frame,
             };
             match frame.into_data() {

@@ -19,6 +19,8 @@ pub(super) fn convert(name: &Str, from: proto::Workload, names: &mut Interner) -
         return Err(Unusable::Name(brief(&from.uid)));
     }
     let extra = extra(&from, names)?;
+    let services = from.services.iter().map(|(key, list)| service(key, list, names));
+    let services: Vec<_> = services.collect::<Result<_, _>>()?;
     super::short("name", &from.name)?;
     let mut text = |field, value: &str| text(field, value, names);
     Ok(Workload {
@@ -48,7 +50,7 @@ pub(super) fn convert(name: &Str, from: proto::Workload, names: &mut Interner) -
             proto::TunnelProtocol::None => Protocol::Tcp,
             proto::TunnelProtocol::Hbone => Protocol::Hbone,
         },
-        services: from.services.iter().map(|(key, list)| service(key, list, names)).collect::<Result<_, _>>()?,
+        services: names.services(&services),
         extra,
     })
 }
@@ -90,7 +92,7 @@ fn extra(from: &proto::Workload, names: &mut Interner) -> Result<Option<Arc<Work
         },
         capacity: from.capacity,
     };
-    Ok((extra != WorkloadExtra::default()).then(|| Arc::new(extra)))
+    Ok(names.extra(extra))
 }
 
 fn tunnel(from: &proto::ApplicationTunnel, names: &mut Interner) -> Result<(Str, Option<u16>), Unusable> {

@@ -1,7 +1,7 @@
 //! One response while it comes in: every resource is made into what the cache holds as soon as its bytes are there.
 
 use bytes::Bytes;
-use cache::{Interner, Service, Str, Workload};
+use cache::{Interner, Service, Snapshot, Str, Workload};
 use serde_json::Value as Json;
 
 use crate::{
@@ -24,11 +24,15 @@ pub(crate) struct Response {
 /// What a response says.
 #[derive(Debug, Default)]
 pub(crate) struct Resources {
+    /// Workloads that differ from what is held.
     pub(crate) workloads: Vec<Workload>,
+    /// Services that differ from what is held.
     pub(crate) services: Vec<Service>,
     pub(crate) policies: Vec<(Str, Json)>,
-    /// Names and versions of the workloads and services.
-    pub(crate) versions: Vec<(Str, Version)>,
+    /// Names and versions of all workloads and services that can be used.
+    pub(crate) versions: Versions,
+    /// How many resources there were, usable or not.
+    pub(crate) count: usize,
     pub(crate) removed: Vec<String>,
     pub(crate) rejected: Vec<Rejection>,
     /// Why the response as a whole cannot be used.
@@ -43,15 +47,22 @@ pub(crate) struct Rejection {
     why: Unusable,
 }
 
+/// What was held before a response came.
+#[derive(Clone, Copy)]
+pub(crate) struct Before<'a> {
+    pub(crate) versions: &'a Versions,
+    pub(crate) snapshot: &'a Snapshot,
+}
+
 /// So many rejected resources are named in a complaint.
 const NAMED: usize = 10;
 
 impl Response {
     /// Takes one field of the message.
-    pub(crate) fn field(&mut self, number: u32, content: Bytes, held: &Versions, names: &mut Interner) {
+    pub(crate) fn field(&mut self, number: u32, content: Bytes, before: Before<'_>, names: &mut Interner) {
         let lossy = || String::from_utf8_lossy(&content).into_owned();
         match number {
-            2 => self.resources.add(&content, held, names),
+            2 => self.resources.add(&content, before, names),
             4 => self.type_url = lossy(),
             5 => self.nonce = lossy(),
             6 => self.resources.removed.push(lossy()),
@@ -66,8 +77,8 @@ impl Response {
         if kind != Kind::Address {
             resources.workloads.clear();
             resources.services.clear();
-            let names = resources.versions.drain(..);
-            resources.rejected.extend(names.map(|(name, _)| Rejection { name, why: of(ADDRESS) }));
+            let names = std::mem::take(&mut resources.versions).into_names();
+            resources.rejected.extend(names.map(|name| Rejection { name, why: of(ADDRESS) }));
         }
         if kind != Kind::Authorization {
             let names = resources.policies.drain(..);
@@ -81,11 +92,6 @@ impl Response {
 }
 
 impl Resources {
-    /// Returns how many resources there were, usable or not.
-    pub(crate) fn count(&self) -> usize {
-        self.versions.len() + self.policies.len() + self.rejected.len()
-    }
-
     /// Returns what to tell the control plane, if anything cannot be used.
     pub(crate) fn complaint(&self) -> Option<String> {
         if let Some(unasked) = &self.unasked {
@@ -98,19 +104,29 @@ impl Resources {
         let one = |rejection: &Rejection| format!("{:?}: {}", brief(&rejection.name), rejection.why);
         let named: Vec<_> = self.rejected.iter().take(NAMED).map(one).collect();
         let more = if count > NAMED { format!("; and {} more", count - NAMED) } else { String::new() };
-        Some(format!("{count} of {} resources cannot be used: {}{more}", self.count(), named.join("; ")))
+        Some(format!("{count} of {} resources cannot be used: {}{more}", self.count, named.join("; ")))
     }
 
-    fn add(&mut self, resource: &Bytes, held: &Versions, names: &mut Interner) {
+    fn add(&mut self, resource: &Bytes, before: Before<'_>, names: &mut Interner) {
+        self.count += 1;
         let parts = Parts::read(resource);
         let name = parts.as_ref().map_or("", |parts| parts.name);
-        let name = held.name(name).cloned().unwrap_or_else(|| Str::from(convert::cut(name)));
-        if let Err(why) = parts.map_err(Unusable::from).and_then(|parts| self.convert(&name, &parts, resource, names)) {
+        let name = before.versions.name(name).cloned().unwrap_or_else(|| Str::from(convert::cut(name)));
+        let converted =
+            parts.map_err(Unusable::from).and_then(|parts| self.convert(&name, &parts, resource, before, names));
+        if let Err(why) = converted {
             self.rejected.push(Rejection { name, why });
         }
     }
 
-    fn convert(&mut self, name: &Str, parts: &Parts<'_>, all: &Bytes, names: &mut Interner) -> Result<(), Unusable> {
+    fn convert(
+        &mut self,
+        name: &Str,
+        parts: &Parts<'_>,
+        all: &Bytes,
+        before: Before<'_>,
+        names: &mut Interner,
+    ) -> Result<(), Unusable> {
         if parts.name.is_empty() {
             return Err(Unusable::Missing("the resource's name"));
         }
@@ -118,11 +134,23 @@ impl Resources {
         let (type_url, content) = parts.content.ok_or(Unusable::Missing("the resource"))?;
         match type_url {
             ADDRESS => {
-                match convert::address(name, all.slice_ref(content), names)? {
-                    convert::Resource::Workload(workload) => self.workloads.push(workload),
-                    convert::Resource::Service(service) => self.services.push(service),
+                let address = convert::address(name, all.slice_ref(content), names)?;
+                let first = self.versions.set(name.clone(), Version::parse(parts.version));
+                // What is held already need not be held twice meanwhile, unless something else came under the name before it.
+                match address {
+                    convert::Resource::Workload(workload) => {
+                        let held = before.snapshot.workload(name);
+                        if !first || held.is_none_or(|held| held.value != workload) {
+                            self.workloads.push(workload);
+                        }
+                    }
+                    convert::Resource::Service(service) => {
+                        let held = before.snapshot.service(name);
+                        if !first || held.is_none_or(|held| held.value != service) {
+                            self.services.push(service);
+                        }
+                    }
                 }
-                self.versions.push((name.clone(), Version::parse(parts.version)));
             }
             AUTHORIZATION => self.policies.push((name.clone(), policy::convert(name, content)?)),
             other => return Err(Unusable::Type(brief(other))),

@@ -22,7 +22,7 @@ async fn the_first_request_says_who_we_are_and_asks_for_everything() {
     let (_stream, first) = plane.greet().await;
     let node = first.node.expect("it has a node");
     assert_eq!(node.id, "ztunnel~10.0.0.1~meshd-x.mesh~mesh.svc.cluster.local");
-    assert_eq!(node.metadata.unwrap().fields.len(), 5);
+    assert_eq!(node.metadata.unwrap().fields.len(), 6);
     assert!(first.resource_names_subscribe.is_empty() && first.initial_resource_versions.is_empty());
     assert!(!world.status.is_synced());
     world.stop().await;
