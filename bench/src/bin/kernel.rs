@@ -32,9 +32,9 @@ struct Cli {
     /// How long one rate is measured, ms
     #[arg(long, value_name = "N", default_value_t = 2000)]
     millis: u64,
-    /// Live connections to pull
-    #[arg(long, value_name = "N", default_value_t = 20_000)]
-    live: usize,
+    /// Live connections to pull; half as many are opened, since both their ends are this node's
+    #[arg(long, value_name = "N", default_values_t = [20_000, 40_000])]
+    live: Vec<usize>,
     /// Which address short connections dial where program time is measured
     #[arg(long, value_enum, default_value = "vip")]
     dial: Dial,
@@ -86,7 +86,7 @@ fn measure(cli: &Cli) -> Result<()> {
     println!("In use by others before the run: {:.1} % of all processors\n", background * 100.0);
     let mut figures = Figures::default();
     let part = |part| cli.parts.is_empty() || cli.parts.contains(&part);
-    let (count, live, seconds) = if cli.quick { (1000, 500, 2) } else { (50_000, cli.live, 10) };
+    let (count, live, seconds) = if cli.quick { (1000, vec![1000], 2) } else { (50_000, cli.live.clone(), 10) };
     if part(Part::Programs) {
         println!("{}", cost::connection(&world, cli.dial, count, &mut figures)?);
     }
@@ -95,10 +95,13 @@ fn measure(cli: &Cli) -> Result<()> {
         cost::packet(&world, Mode::Packet, Target::None, &mut figures)?;
     }
     if part(Part::Pull) {
-        pull::run(&world, live, seconds, &mut figures)?;
+        for (n, ends) in live.into_iter().enumerate() {
+            let target = if n == 0 { Target::AtMost(1.0) } else { Target::None };
+            pull::run(&world, ends, seconds, target, &mut figures)?;
+        }
     }
     if part(Part::Memory) {
-        memory(&world, &mut figures)?;
+        memory(&world, seconds, &mut figures)?;
     }
     if part(Part::Rounds) {
         let plan = Plan { rounds: cli.rounds, millis: cli.millis, trips: 20_000 };
@@ -111,9 +114,10 @@ fn measure(cli: &Cli) -> Result<()> {
     Ok(())
 }
 
-fn memory(world: &World, figures: &mut Figures) -> Result<()> {
+fn memory(world: &World, seconds: u32, figures: &mut Figures) -> Result<()> {
     let meshd = world.meshd(Mode::On, &[])?.context("a meshd in that mode")?;
-    meshd.scrape()?;
+    // Idle is not just started.
+    machine::wait(Duration::from_secs(seconds.into()));
     let rss = process::mebibytes(meshd.pid(), "VmRSS")?;
     let own = process::mebibytes(meshd.pid(), "RssAnon")?;
     let note = format!("{own:.1} MiB of it anonymous, the rest the program's own pages");

@@ -12,17 +12,22 @@ use super::{
     world::{Dial, Mode, PORTS, World},
 };
 use crate::{
-    figure::{Figures, Target},
+    figure::{Figures, Number, Target},
     machine,
 };
 
 /// Connections that one process keeps: it may have 20,000 files open.
 const EACH: usize = 16_000;
 
-/// Measures the pull of `count` live connections, both ends managed, once a second over `seconds`.
-pub fn run(world: &World, count: usize, seconds: u32, figures: &mut Figures) -> Result<()> {
-    let meshd = world.meshd(Mode::On, &["--report-interval=1s"])?.context("a meshd in that mode")?;
-    let pairs = count.div_ceil(EACH);
+/// Pulling only: no connection becomes long and gets series of its own.
+const FLAGS: [&str; 2] = ["--report-interval=1s", "--long-connection-threshold=1h"];
+
+/// Measures the pull of `ends` live connections once a second over `seconds`. Both ends are in pods of this node, so each connection
+/// that the load keeps open is two to pull.
+pub fn run(world: &World, ends: usize, seconds: u32, target: Target, figures: &mut Figures) -> Result<()> {
+    let meshd = world.meshd(Mode::On, &FLAGS)?.context("a meshd in that mode")?;
+    let open = ends / 2;
+    let pairs = open.div_ceil(EACH);
     let ports = PORTS.len() / pairs;
     let counting = Counting::begin()?;
     let idle = cost(&counting, &meshd, seconds)?;
@@ -32,32 +37,39 @@ pub fn run(world: &World, count: usize, seconds: u32, figures: &mut Figures) -> 
         let server = world.server(first..first + u16::try_from(ports)?)?;
         let mut client = world.client()?;
         let targets = world.targets(Dial::Vip)[pair * ports..(pair + 1) * ports].to_vec();
-        client.ask(&Order::Hold { targets, count: (count - pair * EACH).min(EACH) })?;
+        client.ask(&Order::Hold { targets, count: (open - pair * EACH).min(EACH) })?;
         workers.push((server, client));
     }
-    meshd.eventually(|s| s.shows("kmesh_tcp_connections_opened_total", &[], 2.0 * count as f64))?;
+    meshd.eventually(|s| s.shows("kmesh_tcp_connections_opened_total", &[], 2.0 * open as f64))?;
     let held = cost(&counting, &meshd, seconds)?;
-    let runs = held.runs as f64;
-    ensure!(runs >= 2.0 * count as f64, "a pass over {count} connections ran its program {runs} times");
-    let note = format!("{} ends, {:.1} passes", 2 * count, runs / (2.0 * count as f64));
-    figures.add("pulling one live connection: the program", Target::None, held.ns as f64 / runs * 1e-3, "us", note);
-    let all = (held.cpu - idle.cpu) * 1e6 / runs;
-    let note = "meshd's processor time: read, program, decoding, attribution, families, bpf_stats";
-    figures.add("pulling one live connection: all of it", Target::None, all, "us", note);
+    ensure!(held.pulled >= 2.0 * open as f64, "in {seconds} s only {} records of {ends} ends came", held.pulled);
+    let each = |total: f64| total * 1e6 / held.pulled;
+    let note = format!(
+        "meshd's processor time, less that of an idle one: walks, program, read, decoding, families, counting; the program {} us in {:.1} runs",
+        Number(each(held.programs)),
+        held.runs / held.pulled
+    );
+    figures.add(&format!("pulling one of {ends} live connections"), target, each(held.cpu - idle.cpu), "us", note);
     Ok(())
 }
 
+/// What some seconds in which no connection comes or goes cost.
 struct Cost {
-    runs: u64,
-    ns: u64,
+    /// Progress records.
+    pulled: f64,
+    /// Runs of programs, and their time, seconds.
+    runs: f64,
+    programs: f64,
+    /// Processor time of meshd, seconds.
     cpu: f64,
 }
 
-/// What meshd and its programs use in some seconds in which no connection comes or goes.
 fn cost(counting: &Counting, meshd: &Meshd<'_>, seconds: u32) -> Result<Cost> {
-    let (begin, cpu) = (counting.read(meshd.pid())?, process::cpu(meshd.pid())?);
+    let pulled = || anyhow::Ok(meshd.scrape()?.total("meshd_telemetry_records_total", &[("kind", "progress")]));
+    let (begin, pulled_before, cpu) = (counting.read(meshd.pid())?, pulled()?, process::cpu(meshd.pid())?);
     machine::wait(Duration::from_secs(seconds.into()));
-    let programs = counting.read(meshd.pid())?.since(&begin);
     let cpu = process::cpu(meshd.pid())? - cpu;
-    Ok(Cost { runs: programs.iter().map(|p| p.runs).sum(), ns: programs.iter().map(|p| p.ns).sum(), cpu })
+    let (pulled, programs) = (pulled()? - pulled_before, counting.read(meshd.pid())?.since(&begin));
+    let (runs, ns): (u64, u64) = programs.iter().fold((0, 0), |sum, p| (sum.0 + p.runs, sum.1 + p.ns));
+    Ok(Cost { pulled, runs: runs as f64, programs: ns as f64 * 1e-9, cpu })
 }
