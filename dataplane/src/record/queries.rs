@@ -80,3 +80,89 @@ impl Answer {
         (true, !over)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use telemetry::ConnectionView;
+    use tokio::sync::mpsc;
+
+    use super::{Answer, PIECE, QUEUE};
+
+    fn view(cookie: u64) -> ConnectionView {
+        let nowhere = "0.0.0.0:0".parse().unwrap();
+        ConnectionView {
+            cookie,
+            netns: 0,
+            direction: "OUTBOUND",
+            state: "ESTABLISHED",
+            local: nowhere,
+            remote: nowhere,
+            original: None,
+            start_time: String::new(),
+            age_ms: 0,
+            reported_ms_ago: 0,
+            ignored: None,
+            source: None,
+            destination: None,
+            service: None,
+            waypoint: false,
+            sent_bytes: 0,
+            received_bytes: 0,
+            retransmissions: 0,
+            packet_loss: 0,
+            segments_in: 0,
+            segments_out: 0,
+            srtt_us: 0,
+            rttvar_us: 0,
+            min_rtt_us: 0,
+            mss: 0,
+            cwnd: 0,
+            error: 0,
+            flags: 0,
+        }
+    }
+
+    /// The cookies that an answer over these slots shows, and in how many pieces.
+    fn shown(slots: &[Option<u64>]) -> (Vec<u64>, usize) {
+        let (pieces, mut answer) = mpsc::channel(QUEUE);
+        let mut question = Answer { pieces, slot: 0, begun: false, asked: Instant::now() };
+        let from = |slot: usize| {
+            let live = slots.iter().enumerate().skip(slot);
+            live.filter_map(|(slot, cookie)| cookie.map(|cookie| (slot, view(cookie))))
+        };
+        let (mut text, mut count) = (Vec::new(), 0);
+        loop {
+            let (moved, more) = question.go_on(from);
+            assert!(moved, "the client takes every piece at once");
+            text.extend_from_slice(&answer.try_recv().unwrap().unwrap());
+            count += 1;
+            if !more {
+                break;
+            }
+        }
+        let all: Vec<serde_json::Value> = serde_json::from_slice(&text).unwrap();
+        (all.iter().map(|view| view["cookie"].as_u64().unwrap()).collect(), count)
+    }
+
+    #[test]
+    fn every_connection_is_shown_once_in_pieces_that_make_one_array() {
+        let many: Vec<_> = (0..3 * PIECE as u64).map(|n| (n % 3 != 1).then_some(n)).collect();
+        let wanted: Vec<_> = many.iter().flatten().copied().collect();
+        assert_eq!(shown(&many), (wanted, 3));
+        assert_eq!(shown(&[None, Some(7)]), (vec![7], 1));
+        assert_eq!(shown(&[]), (vec![], 1));
+    }
+
+    #[test]
+    fn a_client_that_takes_nothing_is_waited_for_and_one_that_is_gone_is_not() {
+        let (pieces, answer) = mpsc::channel(1);
+        let mut question = Answer { pieces, slot: 0, begun: false, asked: Instant::now() };
+        let endless = |slot: usize| (slot..).map(|slot| (slot, view(slot as u64)));
+        assert_eq!(question.go_on(endless), (true, true));
+        assert_eq!(question.go_on(endless), (false, true));
+        drop(answer);
+        assert_eq!(question.go_on(endless), (false, false));
+    }
+}
