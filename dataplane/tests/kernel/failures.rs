@@ -89,7 +89,6 @@ fn a_host_that_does_not_answer_is_a_time_out_and_one_that_is_not_there_unreachab
         for protocol in ["ipv4", "ipv6"] {
             sysctl(&format!("net.{protocol}.neigh.v0.retrans_time_ms"), "50");
         }
-        sysctl("net.ipv4.tcp_syn_linear_timeouts", "0");
         fails(&mut world, "10.9.0.3:80", EHOSTUNREACH);
         fails(&mut world, "[fd09::3]:80", EHOSTUNREACH);
         let record = fails(&mut world, "10.9.0.2:80", ETIMEDOUT);

@@ -8,7 +8,10 @@ use std::{
 };
 
 use dataplane::kernel::find_cgroup_root;
-use nix::sched::{CloneFlags, unshare};
+use nix::{
+    sched::{CloneFlags, unshare},
+    sys::resource::{Resource, getrlimit, setrlimit},
+};
 
 /// Set for the process that runs the test's body: its cgroup.
 const INSIDE: &str = "MESHD_KERNEL_TEST_CGROUP";
@@ -33,6 +36,8 @@ impl Drop for Cgroup {
 /// loopback interface up. `test` is the test's path, as `--exact` takes it.
 pub(crate) fn inside(test: &str, body: impl FnOnce(&Path)) {
     if let Some(cgroup) = env::var_os(INSIDE) {
+        let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("there is a limit of files");
+        setrlimit(Resource::RLIMIT_NOFILE, most, most).expect("it may be used up");
         new_namespace();
         body(Path::new(&cgroup));
         return;
