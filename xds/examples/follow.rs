@@ -71,8 +71,10 @@ fn state(cache: &Cache, registry: &Registry) -> String {
         let family = registry.gather().into_iter().find(|family| family.name() == name);
         family.iter().flat_map(|f| f.get_metric()).map(|m| m.get_counter().get_value()).sum::<f64>()
     };
+    let apply = registry.gather().into_iter().find(|family| family.name() == "meshd_xds_apply_seconds");
+    let apply = apply.iter().flat_map(|f| f.get_metric()).map(|m| m.get_histogram().get_sample_sum()).sum::<f64>();
     format!(
-        "{} workloads, {} services, {} policies; {} messages, {} resources, {} removals, {} NACKs, {} bytes; {}",
+        "{} workloads, {} services, {} policies; {} messages, {} resources, {} removals, {} NACKs, {} bytes; applied in {:.6} s; {}",
         now.workload_count(),
         now.service_count(),
         now.policies().len(),
@@ -81,6 +83,7 @@ fn state(cache: &Cache, registry: &Registry) -> String {
         metric("meshd_xds_removed_resources_total"),
         metric("meshd_xds_nacks_total"),
         metric("meshd_xds_received_bytes_total"),
+        apply,
         cost(),
     )
 }

@@ -75,7 +75,7 @@ impl Default for Timing {
     }
 }
 
-/// A log line of the same content is not repeated within this time.
+/// The same failure is not logged again within this time.
 const REPEAT: Duration = Duration::from_secs(60);
 /// Complaints about resources are logged at most this often.
 const COMPLAINTS: Duration = Duration::from_secs(5);
@@ -130,11 +130,11 @@ impl Client {
                 backoff.reset();
             }
             let wait = backoff.next();
-            let why = failure.to_string();
-            let repeated = logged.as_ref().is_some_and(|(last, at)| *last == why && at.elapsed() < REPEAT);
+            let (why, key) = (failure.to_string(), failure.key());
+            let repeated = logged.as_ref().is_some_and(|(last, at)| *last == key && at.elapsed() < REPEAT);
             self.tell(&why, wait, repeated);
             if !repeated {
-                logged = Some((why.clone(), Instant::now()));
+                logged = Some((key, Instant::now()));
             }
             self.learn(&failure);
             self.status.ended(why);

@@ -88,6 +88,16 @@ impl Failure {
         matches!(self, Self::Ended { code: Code::ResourceExhausted, .. })
     }
 
+    /// What makes it another failure than the last: its line, or for those whose details vary by chance its kind.
+    pub(super) fn key(&self) -> String {
+        match self {
+            Self::Connect(_) => "connect".to_owned(),
+            Self::Unanswered(_) | Self::Protocol(_) => "unanswered".to_owned(),
+            Self::Lost(_) | Self::Dead(_) => "lost".to_owned(),
+            other => other.to_string(),
+        }
+    }
+
     /// The connection was cut without a word.
     pub(super) fn is_cut(&self) -> bool {
         matches!(self, Self::Lost(_) | Self::Unanswered(_))
