@@ -38,13 +38,17 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    /// Maps the ring of this many bytes.
+    /// Opens the ring of this many bytes.
     pub(super) fn open(fd: OwnedFd, size: u32) -> Result<Self> {
+        let wake_ups = WakeUps::of(fd.as_fd()).context("cannot watch the ring")?;
+        Self::map(fd, size, wake_ups)
+    }
+
+    fn map(fd: OwnedFd, size: u32, wake_ups: WakeUps) -> Result<Self> {
         let page = sys::page_size();
         let consumer = Mapping::new(fd.as_fd(), 0, page, true).context("cannot map the ring")?;
         let producer =
             Mapping::new(fd.as_fd(), page, page + 2 * size as usize, false).context("cannot map the ring's records")?;
-        let wake_ups = WakeUps::of(fd.as_fd()).context("cannot watch the ring")?;
         let mut ring = Self { wake_ups, consumer, producer, page, size: size.into(), read: 0, broken: 0, _fd: fd };
         ring.read = ring.consumed().load(Ordering::Acquire);
         Ok(ring)
@@ -122,5 +126,74 @@ impl Ring {
         let at = self.page + (position & (self.size - 1)) as usize;
         // SAFETY: positions are multiples of eight and the mask keeps them within the data; only loads are made.
         unsafe { AtomicU32::from_ptr(self.producer.address().add(at).cast()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, os::unix::fs::FileExt as _};
+
+    use super::*;
+
+    const SIZE: u32 = 4096;
+
+    /// A file that is laid out as a ring, and its reader.
+    fn ring(entries: &[(u32, &[u8])], produced: Option<u64>) -> (File, Ring) {
+        let page = sys::page_size() as u64;
+        let file = tempfile::tempfile().expect("there is a place");
+        file.set_len(2 * page + 2 * u64::from(SIZE)).expect("it is ours");
+        let mut at = 0;
+        for (header, data) in entries {
+            file.write_all_at(&header.to_ne_bytes(), 2 * page + at).expect("it is ours");
+            file.write_all_at(data, 2 * page + at + HEADER).expect("it is ours");
+            at += (HEADER + data.len() as u64).next_multiple_of(8);
+        }
+        file.write_all_at(&produced.unwrap_or(at).to_ne_bytes(), page).expect("it is ours");
+        let (wakes, _) = std::os::unix::net::UnixStream::pair().expect("sockets");
+        let wake_ups = WakeUps::of(wakes.as_fd()).expect("a socket can be watched");
+        let ring = Ring::map(file.try_clone().expect("it is ours").into(), SIZE, wake_ups).expect("it can be mapped");
+        (file, ring)
+    }
+
+    fn drain(ring: &mut Ring) -> Vec<Vec<u8>> {
+        let mut found = Vec::new();
+        ring.drain(&mut |record| found.push(record.to_vec()));
+        found
+    }
+
+    fn published(file: &File) -> u64 {
+        let mut position = [0; 8];
+        file.read_exact_at(&mut position, 0).expect("it is ours");
+        u64::from_ne_bytes(position)
+    }
+
+    #[test]
+    fn records_come_in_order_and_discarded_ones_not() {
+        let (file, mut ring) = ring(&[(3, b"abc"), (2 | DISCARDED, b"de"), (8, b"fghijklm")], None);
+        assert_eq!(ring.pending(), 16 + 16 + 16);
+        assert_eq!(drain(&mut ring), [b"abc".to_vec(), b"fghijklm".to_vec()]);
+        assert_eq!((published(&file), ring.pending(), ring.broken()), (48, 0, 0));
+    }
+
+    #[test]
+    fn a_record_that_is_being_written_ends_the_batch() {
+        let (file, mut ring) = ring(&[(1, b"a"), (1 | BUSY, b"b"), (1, b"c")], None);
+        assert_eq!(drain(&mut ring), [b"a".to_vec()]);
+        assert_eq!(published(&file), 16);
+        file.write_all_at(&1_u32.to_ne_bytes(), 2 * sys::page_size() as u64 + 16).expect("it is ours");
+        assert_eq!(drain(&mut ring), [b"b".to_vec(), b"c".to_vec()]);
+    }
+
+    #[test]
+    fn a_length_that_can_not_be_true_is_counted_and_skipped() {
+        for length in [17, SIZE, SIZE * 4, !(BUSY | DISCARDED)] {
+            let (file, mut ring) = ring(&[(1, b"a"), (length, b"b")], None);
+            assert_eq!(drain(&mut ring), [b"a".to_vec()]);
+            assert_eq!((published(&file), ring.broken()), (32, 1));
+        }
+        // Even if as much were there.
+        let (_, mut ring) = ring(&[(SIZE, b"a")], Some(1 << 20));
+        assert!(drain(&mut ring).is_empty());
+        assert_eq!(ring.broken(), 1);
     }
 }
