@@ -66,16 +66,19 @@ impl Control {
     /// A finer switch is turned on while monitoring is off, or the kernel refused; the switch stays as it was.
     pub async fn set(&self, switch: Switch, on: bool) -> Result<(), Refused> {
         let _one_at_a_time = self.changing.lock().await;
-        if switch != Switch::Monitoring {
-            if on && !self.switches.get(Switch::Monitoring) {
-                return Err(Refused::MonitoringOff(label(switch)));
+        if switch != Switch::Monitoring && on && !self.switches.get(Switch::Monitoring) {
+            return Err(Refused::MonitoringOff(label(switch)));
+        }
+        if self.switches.get(switch) == on {
+            return Ok(());
+        }
+        match (switch, on) {
+            (Switch::Monitoring, true) => self.monitor().await?,
+            (Switch::Monitoring, false) => {
+                self.blocking(|programs| programs.detach()).await?;
+                self.switches.set(switch, false);
             }
-            self.switches.set(switch, on);
-        } else if on && !self.switches.get(switch) {
-            self.monitor().await?;
-        } else if !on && self.switches.get(switch) {
-            self.blocking(|programs| programs.detach()).await?;
-            self.switches.set(switch, false);
+            (_, on) => drop(self.switches.set(switch, on)),
         }
         tracing::info!(switch = label(switch), on, "switch set");
         Ok(())

@@ -105,7 +105,6 @@ impl Steering {
         if matches!(result, Err(MapError::Full { .. })) {
             state.used.refused.fetch_add(1, Ordering::Relaxed);
         }
-        state.publish();
         result
     }
 
@@ -114,10 +113,7 @@ impl Steering {
     /// # Errors
     /// The kernel refused.
     pub fn remove_service(&mut self, vip: SocketAddr) -> Result<(), MapError> {
-        let mut state = self.state();
-        let result = state.remove(vip);
-        state.publish();
-        result
+        self.state().remove(vip)
     }
 
     /// Lists the service addresses that are programmed.
@@ -149,16 +145,16 @@ impl State {
             self.clear(value)?;
             return Err(self.named.0.refused(error));
         }
-        match self.programmed.insert(vip, value) {
-            Some(old) => self.clear(old),
-            None => Ok(()),
-        }
+        let old = self.programmed.insert(vip, value);
+        self.count(old.map_or(0, |old| old.count), count);
+        old.map_or(Ok(()), |old| self.clear(old))
     }
 
     fn remove(&mut self, vip: SocketAddr) -> Result<(), MapError> {
         let Some(old) = self.programmed.get(&vip).copied() else { return Ok(()) };
         self.named.0.removed(self.services.remove(&service_key(vip)))?;
         self.programmed.remove(&vip);
+        self.count(old.count, 0);
         self.clear(old)
     }
 
@@ -169,10 +165,11 @@ impl State {
         Ok(())
     }
 
-    fn publish(&self) {
-        let endpoints = self.programmed.values().map(|value| value.count).sum();
+    /// Keeps the measures up to date: a service's endpoints were so many and are so many now.
+    fn count(&self, before: u32, after: u32) {
         self.used.services.store(self.programmed.len() as u32, Ordering::Relaxed);
-        self.used.endpoints.store(endpoints, Ordering::Relaxed);
+        // What wraps around on its way down wraps around again on its way back.
+        self.used.endpoints.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
     }
 }
 
