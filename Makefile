@@ -5,6 +5,13 @@ CARGO ?= cargo
 # Programs that cargo installed, and those in the system's directories, whoever calls.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:/usr/sbin:/sbin
 
+# What `meshd version` tells of its sources; nothing where they came without history.
+ifneq ($(wildcard .git),)
+export MESHD_GIT_COMMIT := $(shell git rev-parse HEAD 2>/dev/null)
+export MESHD_GIT_TREE_STATE := $(shell s=$$(git status --porcelain 2>/dev/null) && { test -z "$$s" && echo clean || echo dirty; })
+export MESHD_BUILD_DATE := $(shell git log -1 --format=%cI 2>/dev/null)
+endif
+
 help:
 	@echo 'make demo    a mesh of three pods on two nodes, on this machine, observed for some 20 s (root)'
 	@echo 'make test    everything that is tested: format, lints, unit, pipeline and kernel tests (root)'
@@ -25,7 +32,6 @@ demo: require-root setup
 	@demo/run
 
 test: require-root setup lint
-	$(CARGO) build --locked --workspace --bins
 	$(CARGO) test --locked --workspace
 	$(or $(CARGO_TARGET_DIR),target)/debug/meshd doctor
 
