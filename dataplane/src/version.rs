@@ -19,7 +19,7 @@ pub struct Version {
     pub git_commit: &'static str,
     /// `clean`, `dirty` or `unknown`.
     pub git_tree_state: &'static str,
-    /// When it was built, RFC 3339, or `unknown`.
+    /// When that commit was made, so that equal sources give equal programs; RFC 3339, or `unknown`.
     pub build_date: &'static str,
     /// The compiler.
     pub compiler: &'static str,
@@ -31,12 +31,16 @@ pub struct Version {
 pub fn version() -> Version {
     Version {
         git_version: concat!("v", env!("CARGO_PKG_VERSION")),
-        git_commit: option_env!("MESHD_GIT_COMMIT").unwrap_or("unknown"),
-        git_tree_state: option_env!("MESHD_GIT_TREE_STATE").unwrap_or("unknown"),
-        build_date: option_env!("MESHD_BUILD_DATE").unwrap_or("unknown"),
-        compiler: option_env!("MESHD_COMPILER").unwrap_or("rustc"),
+        git_commit: told(option_env!("MESHD_GIT_COMMIT")),
+        git_tree_state: told(option_env!("MESHD_GIT_TREE_STATE")),
+        build_date: told(option_env!("MESHD_BUILD_DATE")),
+        compiler: "rustc",
         platform: format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
     }
+}
+
+fn told(by_the_build: Option<&'static str>) -> &'static str {
+    by_the_build.filter(|text| !text.is_empty()).unwrap_or("unknown")
 }
 
 impl std::fmt::Display for Version {
