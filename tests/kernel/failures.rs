@@ -58,6 +58,18 @@ fn a_network_without_route() -> Result<()> {
 }
 
 #[test]
+fn a_pod_without_a_free_port() -> Result<()> {
+    let mut pair = Pair::new("noport")?;
+    pair.client_pod.namespace().sysctl("net.ipv4.ip_local_port_range", "40000 40000")?;
+    let dial = pair.direct();
+    pair.client.ask(format_args!("connect a {dial}"))?;
+    let meshd = Meshd::start(&pair.sandbox, &pair.mesh(), ALL)?;
+    assert_eq!(pair.client.ask_to_fail(format_args!("connect b {dial}"))?, "EADDRNOTAVAIL");
+    let line = [("dst.addr", &*dial), ("error", "EADDRNOTAVAIL")];
+    is_told(&meshd, "CONNECT", "server", &line)
+}
+
+#[test]
 fn a_connect_that_the_program_gives_up() -> Result<()> {
     let mut pair = Pair::new("abandoned")?;
     pair.server_pod.namespace().run("iptables -A INPUT -p tcp -j DROP")?;

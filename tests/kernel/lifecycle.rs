@@ -42,10 +42,25 @@ fn sigterm_drains_and_nothing_stays_attached() -> Result<()> {
 }
 
 #[test]
-fn a_second_signal_or_an_interrupt_ends_it_as_well() -> Result<()> {
+fn an_interrupt_ends_it_as_well() -> Result<()> {
     let pair = Pair::new("sigint")?;
     let mut meshd = Meshd::start(&pair.sandbox, &pair.mesh(), &["--monitoring"])?;
     meshd.signal(Signal::SIGINT)?;
+    let status = meshd.ended(Duration::from_secs(5))?;
+    assert!(status.success(), "{status}: {}", meshd.log());
+    Ok(())
+}
+
+#[test]
+fn without_a_first_state_it_is_not_ready_and_says_so() -> Result<()> {
+    let pair = Pair::new("unready")?;
+    let mut meshd =
+        Meshd::spawn_without_mesh(&pair.sandbox, &[], &["--xds-address=http://127.0.0.1:9", "--monitoring"])?;
+    // The ports answer last, when everything else runs.
+    let answer = eventually(DEADLINE, || meshd.get(15021, "/healthz/ready"))?;
+    assert_eq!(answer.status, 503, "{}", answer.body);
+    ensure!(!answer.body.trim().is_empty(), "it does not say why");
+    meshd.signal(Signal::SIGTERM)?;
     let status = meshd.ended(Duration::from_secs(5))?;
     assert!(status.success(), "{status}: {}", meshd.log());
     Ok(())

@@ -38,13 +38,9 @@ fn missing_rights_are_named() -> Result<()> {
 fn a_folder_that_is_no_cgroup_is_refused() -> Result<()> {
     let pair = Pair::new("nocgroup")?;
     let sandbox = prepared(&pair)?;
-    let folder = sandbox.directory().to_str().context("a path of plain characters")?.to_owned();
-    // The harness names a cgroup already: through the environment another meshd is told.
-    let meshd = tests::artifacts::meshd()?;
-    let file = mesh_file(sandbox);
-    let line = format!("{} run --mesh-config {} --cgroup {folder} --monitoring", meshd.display(), file.display());
-    let error = sandbox.node().run(&line).expect_err("a folder is no cgroup").to_string();
-    ensure!(error.contains(&folder) && error.contains("cgroup"), "`{error}`");
+    let folder = sandbox.directory().to_str().context("a path of plain characters")?;
+    let line = Meshd::spawn(sandbox, &["--monitoring", "--cgroup", folder])?.refusal()?;
+    ensure!(line.contains(folder) && line.contains("cgroup"), "`{line}`");
     Ok(())
 }
 

@@ -57,15 +57,24 @@ impl<'a> Meshd<'a> {
         Self::spawn_with(sandbox, &[], flags)
     }
 
-    /// Starts `meshd run` by way of another program, which changes what it may do (`setpriv --bounding-set=-all`).
+    /// Starts `meshd run` over the mesh file by way of another program, which changes what it may do or knows (`setpriv`, `env`).
     pub fn spawn_with(sandbox: &'a Sandbox, through: &[&str], flags: &[&str]) -> Result<Self> {
+        let file = mesh_file(sandbox);
+        let mesh = ["--mesh-config", file.to_str().context("a path of plain characters")?];
+        Self::spawn_without_mesh(sandbox, through, &[&mesh, flags].concat())
+    }
+
+    /// Starts `meshd run` with nothing said about where the mesh state is.
+    pub fn spawn_without_mesh(sandbox: &'a Sandbox, through: &[&str], flags: &[&str]) -> Result<Self> {
         let files = sandbox.directory().to_owned();
         let file = |name: &str| fs::File::create(files.join(name)).with_context(|| format!("making {name}"));
         let mut command = Command::new("nsenter");
-        command.arg(format!("--net={}", sandbox.node().path().display())).args(through);
-        command.arg(artifacts::meshd()?).args(["run", "--node-name", NODE, "--mesh-config"]).arg(mesh_file(sandbox));
-        command.arg("--cgroup").arg(sandbox.cgroup()).args(flags);
-        command.stdin(Stdio::null()).stdout(file("stdout")?).stderr(file("stderr")?);
+        command.arg(format!("--net={}", sandbox.node().path().display())).args(through).arg(artifacts::meshd()?);
+        command.args(["run", "--node-name", NODE]);
+        if !flags.contains(&"--cgroup") {
+            command.arg("--cgroup").arg(sandbox.cgroup());
+        }
+        command.args(flags).stdin(Stdio::null()).stdout(file("stdout")?).stderr(file("stderr")?);
         let child = command.spawn().context("starting meshd")?;
         Ok(Self { sandbox, child, files })
     }

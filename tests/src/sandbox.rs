@@ -150,7 +150,13 @@ fn claim_machine() -> Result<()> {
 fn claim() -> Result<Flock<File>> {
     ensure!(nix::unistd::geteuid().is_root(), "kernel tests need root: sudo env \"PATH=$PATH\" make test");
     let file = File::create("/run/meshd-tests.lock").context("making a lock file")?;
-    let lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno).context("locking")?;
+    let lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => lock,
+        Err((file, _)) => {
+            eprintln!("waiting for another run of kernel tests or benchmarks on this machine");
+            Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno).context("locking")?
+        }
+    };
     netns::remove_left_overs();
     cgroup::remove_left_overs()?;
     Ok(lock)
