@@ -42,7 +42,9 @@ lint: setup
 	else echo 'lint: cargo-deny is not installed, deny.toml was not checked'; fi
 
 bench: require-root setup
-	$(CARGO) run --locked --release --package bench
+	$(CARGO) build --locked --release --package dataplane --package bench --bins
+	$(CARGO) bench --locked --package bench
+	$(or $(CARGO_TARGET_DIR),target)/release/kernel
 
 clean:
 	$(CARGO) clean
