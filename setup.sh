@@ -8,6 +8,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 BPF_LINKER=0.13.0
+NIGHTLY="rustup toolchain install nightly --profile minimal --component rust-src"
+READY_MADE_LINKER="cargo binstall bpf-linker@$BPF_LINKER"
 
 want_tests=1 check_only=0
 lists_are_old=1 # of apt-get; updated once a run, and only where something is installed
@@ -28,7 +30,9 @@ main() {
     # iptables and ip are not on an ordinary user's path in Debian, a program that cargo installed not on every path.
     PATH="$PATH:/usr/sbin:/sbin:${CARGO_HOME:-$HOME/.cargo}/bin"
     rust_toolchain
-    packages
+    look_for_packages
+    have apt-get || without_apt
+    [ ${#missing[@]} = 0 ] || install_packages "${missing[@]}"
     bpf_compiler
     bpf_linker
 }
@@ -49,9 +53,9 @@ rust_toolchain() {
 at_least() { [ "$(printf '%s\n%s\n' "${1%%-*}" "$2" | sort -V | head -n 1)" = "$2" ]; }
 
 # Packages of the distribution. What decides is the program, so that one that came another way is as good.
-packages() {
-    local missing=()
-    have cc || missing+=(gcc libc6-dev)
+look_for_packages() {
+    missing=()
+    have cc && have c++ || missing+=(g++)
     have make || missing+=(make)
     if [ $want_tests = 1 ]; then
         have ip || missing+=(iproute2)
@@ -59,13 +63,21 @@ packages() {
         have nsenter || missing+=(util-linux)
         have prometheus && have promtool || missing+=(prometheus)
     fi
-    [ ${#missing[@]} = 0 ] || install_packages "${missing[@]}"
+}
+
+# On another system than Debian and its kin: everything that is missing, at once.
+without_apt() {
+    local wanted=()
+    [ ${#missing[@]} = 0 ] || wanted+=("what Debian calls ${missing[*]}")
+    rustup_nightly || distribution_rustc || wanted+=("a compiler for kernel programs: $NIGHTLY")
+    [ "$(bpf-linker --version 2>/dev/null)" = "bpf-linker $BPF_LINKER" ] || compgen -G "/usr/lib/llvm-*/lib/libLLVM*" >/dev/null ||
+        wanted+=("their linker: $READY_MADE_LINKER")
+    [ ${#wanted[@]} = 0 ] || fail "this system has no apt-get; install this yourself, then run this again:" "${wanted[@]}"
 }
 
 install_packages() {
     local sudo=()
     [ $check_only = 0 ] || fail "these packages are missing" "$*"
-    have apt-get || fail "this system has no apt-get; what is missing is called like this in Debian, install what it is called here" "$*"
     if [ "$(id -u)" != 0 ]; then
         have sudo || fail "these packages are missing; as root:" "apt-get install --no-install-recommends $*"
         sudo=(sudo)
@@ -111,10 +123,10 @@ bpf_compiler() {
     if ! distribution_rustc; then
         have apt-get && apt_knows libstd-rust-web-dev-bpf ||
             fail "no Rust compiler that can build kernel programs was found" \
-                "rustup toolchain install nightly --profile minimal --component rust-src"
+                "$NIGHTLY"
         install_packages rustc-web libstd-rust-web-dev-bpf rust-web-llvm
         distribution_rustc || fail "/usr/bin/rustc still lacks the library of bpfel-unknown-none" \
-            "rustup toolchain install nightly --profile minimal --component rust-src"
+            "$NIGHTLY"
     fi
     bpf_llvm=$(llvm_major /usr/bin/rustc)
 }
@@ -154,10 +166,9 @@ bpf_linker() {
         have apt-get && apt_knows "llvm-$bpf_llvm-dev" ||
             fail "bpf-linker is missing, and LLVM $bpf_llvm to build it with" \
                 "install the development files of LLVM $bpf_llvm under $prefix and run this again, or" \
-                "cargo binstall bpf-linker@$BPF_LINKER (a ready-made one)"
-        install_packages "llvm-$bpf_llvm-dev" g++
+                "$READY_MADE_LINKER"
+        install_packages "llvm-$bpf_llvm-dev"
     fi
-    have c++ || install_packages g++
     say "building bpf-linker $BPF_LINKER for LLVM $bpf_llvm (about a minute)"
     LLVM_PREFIX=$prefix cargo install --quiet --locked bpf-linker --version "$BPF_LINKER" --force \
         --no-default-features --features "llvm-$bpf_llvm" >&2
