@@ -1,8 +1,9 @@
 //! The reader of the ring of records.
 //!
 //! One page, which only user space writes, says how far it has read; one, which only the kernel writes, how far there are records; the
-//! records follow, mapped twice in a row so that none is ever split. A reader that publishes how far it is once a batch, not once a
-//! record, costs a fraction.
+//! records follow. They can be mapped twice in a row, so that none is ever split, but then they count twice as memory of the process; here
+//! the one record at the end that is split is put together. A reader that publishes how far it is once a batch, not once a record, costs
+//! a fraction.
 
 use std::{
     os::fd::{AsFd as _, OwnedFd},
@@ -34,6 +35,8 @@ pub(super) struct Ring {
     read: u64,
     /// How often a record's length could not be true.
     broken: u64,
+    /// The record that goes on at the ring's begin, put together.
+    joined: Vec<u8>,
     _fd: OwnedFd,
 }
 
@@ -48,8 +51,9 @@ impl Ring {
         let page = sys::page_size();
         let consumer = Mapping::new(fd.as_fd(), 0, page, true).context("cannot map the ring")?;
         let producer =
-            Mapping::new(fd.as_fd(), page, page + 2 * size as usize, false).context("cannot map the ring's records")?;
-        let mut ring = Self { wake_ups, consumer, producer, page, size: size.into(), read: 0, broken: 0, _fd: fd };
+            Mapping::new(fd.as_fd(), page, page + size as usize, false).context("cannot map the ring's records")?;
+        let (size, joined) = (size.into(), Vec::new());
+        let mut ring = Self { wake_ups, consumer, producer, page, size, read: 0, broken: 0, joined, _fd: fd };
         ring.read = ring.consumed().load(Ordering::Acquire);
         Ok(ring)
     }
@@ -70,14 +74,16 @@ impl Ring {
                 if header & BUSY != 0 {
                     break;
                 }
-                let Some((data, next)) = self.entry(header, produced) else {
+                let length = u64::from(header & !(BUSY | DISCARDED));
+                let next = self.read + (HEADER + length).next_multiple_of(8);
+                if next > produced || next - self.read > self.size {
                     // The lengths that follow can not be found any more. The kernel goes on writing behind `produced`.
                     self.broken += 1;
                     self.read = produced;
                     break;
-                };
+                }
                 if header & DISCARDED == 0 {
-                    record(data);
+                    record(self.data(length as usize));
                 }
                 count += 1;
                 self.read = next;
@@ -99,17 +105,25 @@ impl Ring {
         self.broken
     }
 
-    /// The record that begins at `self.read` and where the next one begins; nothing if its length can not be true.
-    fn entry(&self, header: u32, produced: u64) -> Option<(&[u8], u64)> {
-        let length = u64::from(header & !(BUSY | DISCARDED));
-        let next = self.read + (HEADER + length).next_multiple_of(8);
-        if next > produced || next - self.read > self.size {
-            return None;
+    /// The record that begins at `self.read` and has this many bytes, all before `produced`.
+    fn data(&mut self, length: usize) -> &[u8] {
+        let size = self.size as usize;
+        let begin = (self.read + HEADER) as usize & (size - 1);
+        let at_end = length.min(size - begin);
+        let data = self.producer.address().wrapping_add(self.page);
+        // SAFETY: both pieces are within the data, which is mapped, and before `produced`, so they were written. The kernel does not write
+        // there before `consumed` has passed them.
+        let (first, rest) = unsafe {
+            let first = std::slice::from_raw_parts(data.add(begin), at_end);
+            (first, std::slice::from_raw_parts(data, length - at_end))
+        };
+        if rest.is_empty() {
+            return first;
         }
-        let begin = self.page + (self.read & (self.size - 1)) as usize + HEADER as usize;
-        // SAFETY: the record ends before `produced`, so it was written, and within the second copy of the data, so it is mapped. The kernel
-        // does not write there before `consumed` has passed it.
-        Some((unsafe { std::slice::from_raw_parts(self.producer.address().add(begin), length as usize) }, next))
+        self.joined.clear();
+        self.joined.extend_from_slice(first);
+        self.joined.extend_from_slice(rest);
+        &self.joined
     }
 
     fn consumed(&self) -> &AtomicU64 {
@@ -141,7 +155,7 @@ mod tests {
     fn ring(entries: &[(u32, &[u8])], produced: Option<u64>) -> (File, Ring) {
         let page = sys::page_size() as u64;
         let file = tempfile::tempfile().expect("there is a place");
-        file.set_len(2 * page + 2 * u64::from(SIZE)).expect("it is ours");
+        file.set_len(2 * page + u64::from(SIZE)).expect("it is ours");
         let mut at = 0;
         for (header, data) in entries {
             file.write_all_at(&header.to_ne_bytes(), 2 * page + at).expect("it is ours");
@@ -182,6 +196,20 @@ mod tests {
         assert_eq!(published(&file), 16);
         file.write_all_at(&1_u32.to_ne_bytes(), 2 * sys::page_size() as u64 + 16).expect("it is ours");
         assert_eq!(drain(&mut ring), [b"b".to_vec(), b"c".to_vec()]);
+    }
+
+    #[test]
+    fn a_record_that_goes_on_at_the_begin_is_put_together() {
+        let long = vec![b'x'; SIZE as usize - 32];
+        let (file, mut ring) = ring(&[(SIZE - 32, &long)], None);
+        assert_eq!(drain(&mut ring), [long]);
+        let (data, at) = (2 * sys::page_size() as u64, u64::from(SIZE) - 24);
+        file.write_all_at(&20_u32.to_ne_bytes(), data + at).expect("it is ours");
+        file.write_all_at(b"sixteen bytes an", data + at + HEADER).expect("it is ours");
+        file.write_all_at(b"d on", data).expect("it is ours");
+        file.write_all_at(&(at + 32).to_ne_bytes(), data / 2).expect("it is ours");
+        assert_eq!(drain(&mut ring), [b"sixteen bytes and on".to_vec()]);
+        assert_eq!((published(&file), ring.broken()), (at + 32, 0));
     }
 
     #[test]
