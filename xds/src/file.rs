@@ -46,12 +46,12 @@ const MAX_WARNINGS: usize = 20;
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// It cannot be read.
-    #[error("{path}: cannot read the mesh file: {source}")]
+    #[error("{path}: cannot read the mesh file: {why}")]
     Read {
         /// The file.
         path: String,
         /// Why.
-        source: std::io::Error,
+        why: std::io::Error,
     },
     /// It is a directory, a pipe or the like.
     #[error("{path}: the mesh file is not a regular file")]
@@ -168,7 +168,7 @@ impl MeshFile {
             Ok(stamp) => stamp,
             Err(source) => {
                 self.read = None;
-                return self.refuse(None, &FileError::Read { path: shown(&self.path), source });
+                return self.refuse(None, &FileError::Read { path: shown(&self.path), why: source });
             }
         };
         if self.read == Some(stamp) {
@@ -240,7 +240,7 @@ impl MeshFile {
 
 /// Reads a file within its bounds.
 fn read(path: &Path) -> Result<String, FileError> {
-    let failed = |source| FileError::Read { path: shown(path), source };
+    let failed = |why| FileError::Read { path: shown(path), why };
     // Asked before it is opened: opening a pipe would wait for its writer.
     if !std::fs::metadata(path).map_err(failed)?.is_file() {
         return Err(FileError::NotAFile { path: shown(path) });
