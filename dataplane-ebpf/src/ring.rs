@@ -47,6 +47,24 @@ pub(crate) unsafe fn report(event: &Event, tcp: TcpSock, storage: *const Storage
     }
 }
 
+/// Shows a live connection, unless so much waits in the ring that user space should read first; tells whether it did.
+///
+/// What a pass shows takes up no more than a quarter of the ring: the rest is for what happens meanwhile.
+///
+/// # Safety
+/// `storage` is the socket's.
+#[inline(always)]
+pub(crate) unsafe fn show(event: &Event, tcp: TcpSock, storage: *const Storage) -> bool {
+    if RING.query(BPF_RB_AVAIL_DATA.into()) >= global!(wake_bytes) / 2 {
+        return false;
+    }
+    let Some(mut entry) = RING.reserve::<Record>(0) else { return false };
+    // SAFETY: the entry is this program's until it is submitted.
+    unsafe { record::write(entry.as_mut_ptr(), event, tcp, storage) };
+    entry.submit(BPF_RB_NO_WAKEUP.into());
+    true
+}
+
 /// Counts and reports a failed connect that no socket need be asked about.
 #[inline(always)]
 pub(crate) fn report_failed(record: &mut Record) {

@@ -175,7 +175,7 @@ impl Thread {
         source.drain_ring(&mut |record| recorder.record(record));
     }
 
-    /// Shows the recorder every open connection, chunk by chunk, with the ring emptied in between.
+    /// Shows the recorder every open connection, as much at a time as the ring takes.
     fn pass(&mut self) {
         match self.source.snapshot() {
             Ok(Some(snapshot)) => {
@@ -194,10 +194,13 @@ impl Thread {
     }
 
     fn show(&mut self, mut snapshot: Snapshot) -> anyhow::Result<bool> {
-        while snapshot.next_chunk(&mut |record| self.recorder.record(record))? {
+        loop {
+            let more = snapshot.go_on()?;
             self.drain();
+            if !more {
+                return Ok(snapshot.is_complete());
+            }
         }
-        Ok(snapshot.is_complete())
     }
 
     /// Measures how full the kernel's maps are.

@@ -1,76 +1,71 @@
 //! `iter/bpf_sk_storage_map`: the totals of every live connection, pulled by user space.
 
-use core::{ffi::c_void, mem::MaybeUninit};
+use core::ffi::c_void;
 
 use abi::{
-    Kind, Record, TcpState,
+    Kind, TcpState,
     maps::setting::PASS,
     storage::{Storage, flags},
 };
-use aya_ebpf::{
-    bindings::seq_file,
-    helpers::{bpf_ktime_get_ns, generated::bpf_seq_write},
-};
+use aya_ebpf::helpers::bpf_ktime_get_ns;
 
 use crate::{
     maps,
     record::{self, Event},
+    ring,
     sock::TcpSock,
     storage,
 };
 
-/// `struct bpf_iter_meta`.
-#[repr(C)]
-pub(crate) struct Meta {
-    seq: *mut seq_file,
-    session_id: u64,
-    seq_num: u64,
-}
+/// The kernel goes on to the next socket.
+const NEXT: i32 = 0;
+/// The kernel returns EAGAIN to user space, and comes back to the same socket when that reads on.
+const AGAIN: i32 = 1;
 
 /// `struct bpf_iter__bpf_sk_storage_map`.
 #[repr(C)]
 pub(crate) struct Context {
-    meta: *mut Meta,
+    meta: *mut c_void,
     map: *mut c_void,
     sk: *mut c_void,
     value: *mut Storage,
 }
 
-/// Shows one socket, once a pass.
+/// Shows one socket, once a pass, in the ring.
 ///
-/// The kernel comes back to a socket whose record found no room, and after each read it finds its place by counting, so that sockets that
-/// came or went meanwhile make it come twice or not at all. A socket shown is marked with the pass, and user space repeats the walk
-/// until one was whole.
+/// (The iterator's own output would be read 32 KiB at a time, and after each read the kernel finds its place by counting sockets from
+/// the begin of a hash bucket: a pass would take time by the square of the connections.)
+///
+/// Where user space has to empty the ring first, the same counting is done, and sockets that came or went meanwhile make others be
+/// missed. A socket shown is marked with the pass, and user space repeats the walk until one was whole.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/bpf_sk_storage_map")]
 pub(crate) extern "C" fn snapshot(ctx: *mut Context) -> i32 {
     // SAFETY: the context is the kernel's.
-    unsafe { show(ctx) };
-    0
+    unsafe { show(ctx) }
 }
 
 #[inline(always)]
-unsafe fn show(ctx: *mut Context) {
-    // SAFETY: the context and what it points to are the kernel's, valid while the program runs; the record is written whole before the
-    // kernel reads it.
+unsafe fn show(ctx: *mut Context) -> i32 {
+    // SAFETY: the context and what it points to are the kernel's, valid while the program runs.
     unsafe {
         let (sk, kept) = ((*ctx).sk, (*ctx).value);
         if sk.is_null() || kept.is_null() {
-            return;
+            return NEXT;
         }
         let pass = maps::setting(PASS) as u32;
         if (*kept).flags & (flags::ESTABLISHED | flags::CLOSED) != flags::ESTABLISHED || (*kept).pass == pass {
-            return;
+            return NEXT;
         }
-        let Some(tcp) = TcpSock::of(sk) else { return };
+        let Some(tcp) = TcpSock::of(sk) else { return NEXT };
         let state = tcp.state();
         // Closed while telemetry was not attached.
         if state == TcpState::Close as u8 {
-            return;
+            return NEXT;
         }
         let before = storage::set_flags(kept, flags::SHOWN);
         if before & flags::CLOSED != 0 {
-            return;
+            return NEXT;
         }
         let event = Event {
             kind: Kind::Progress,
@@ -80,10 +75,10 @@ unsafe fn show(ctx: *mut Context) {
             now_ns: bpf_ktime_get_ns(),
             bytes: record::bytes_unlocked(tcp, before, (*kept).direction),
         };
-        let mut record = MaybeUninit::<Record>::uninit();
-        record::write(record.as_mut_ptr(), &event, tcp, kept);
-        if bpf_seq_write((*(*ctx).meta).seq, record.as_ptr().cast(), size_of::<Record>() as u32) == 0 {
-            (*kept).pass = pass;
+        if !ring::show(&event, tcp, kept) {
+            return AGAIN;
         }
+        (*kept).pass = pass;
+        NEXT
     }
 }

@@ -7,83 +7,61 @@ use std::{
     sync::Arc,
 };
 
-use abi::Record;
 use anyhow::{Context as _, Result};
 
 use super::sys;
 
-/// The kernel's buffer of one read: eight pages.
-const PAGES: usize = 8;
-/// Walks of one pass. The second finds what the first missed; more are needed only while connections come by the hundred a walk.
+/// Walks of one pass. The second finds what the first missed; more are needed only while connections come by the thousand a walk.
 const WALKS: u32 = 16;
+/// Steps of one pass, far more than a full table of connections needs: a ring that can not be emptied ends the pass.
+const STEPS: u32 = 1 << 16;
 
-/// One pass: every connection that is established from its begin to its end is shown once.
+/// One pass: every connection that is established from its begin to its end is shown once, in the ring.
 ///
-/// Between two reads of one walk the kernel finds its place by counting sockets, so those that come and go meanwhile make others be
-/// missed. The program shows a socket once a pass; therefore the walk is repeated until one fitted into a single read.
+/// Where the ring fills up the walk stops until it has been emptied. The kernel then finds its place by counting sockets, so that those
+/// that came or went meanwhile make others be missed. The program shows a socket once a pass; therefore the walk is repeated until one
+/// did not stop.
 #[derive(Debug)]
 pub struct Snapshot {
     link: Arc<OwnedFd>,
     walk: File,
     walks: u32,
-    /// What the present walk has shown, bytes.
-    shown: usize,
-    buffer: Vec<u8>,
-    /// Begin of a record whose rest is still to be read, bytes.
-    kept: usize,
+    steps: u32,
+    /// The present walk has stopped on its way.
+    stopped: bool,
     whole: bool,
 }
 
 impl Snapshot {
     pub(super) fn begin(link: Arc<OwnedFd>) -> Result<Self> {
         let walk = begin(&link)?;
-        let buffer = vec![0; PAGES * sys::page_size()];
-        Ok(Self { link, walk, walks: 1, shown: 0, buffer, kept: 0, whole: false })
+        Ok(Self { link, walk, walks: 1, steps: 0, stopped: false, whole: false })
     }
 
-    /// Hands over the next records, at most some two hundred, and tells whether there may be more.
+    /// Walks on until the ring fills up, and tells whether the pass goes on from there. The caller empties the ring after each call.
     ///
     /// # Errors
     /// The kernel could not go on; the pass is not complete.
-    pub fn next_chunk(&mut self, record: &mut dyn FnMut(&[u8])) -> Result<bool> {
-        if self.whole || self.walks > WALKS {
-            return Ok(false);
-        }
-        let read = loop {
-            match self.walk.read(&mut self.buffer[self.kept..]) {
-                // EAGAIN: a million sockets in a row had nothing to show.
-                Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
-                result => break result.context("cannot read the iterator over socket storage")?,
+    pub fn go_on(&mut self) -> Result<bool> {
+        self.steps += 1;
+        // There is no output: the program shows what it finds in the ring.
+        match self.walk.read(&mut [0]) {
+            Ok(_) if !self.stopped => self.whole = true,
+            Ok(_) => {
+                self.walk = begin(&self.link)?;
+                self.walks += 1;
+                self.stopped = false;
             }
-        };
-        if read == 0 {
-            return self.end_walk();
+            // The ring fills up, or (EAGAIN too) a million sockets in a row had nothing to show.
+            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => self.stopped = true,
+            Err(error) => return Err(error).context("cannot read the iterator over socket storage"),
         }
-        self.shown += read;
-        let filled = self.kept + read;
-        let records = self.buffer[..filled].chunks_exact(size_of::<Record>());
-        let rest = records.remainder().len();
-        records.for_each(record);
-        self.buffer.copy_within(filled - rest..filled, 0);
-        self.kept = rest;
-        Ok(true)
+        Ok(!self.whole && self.walks <= WALKS && self.steps < STEPS)
     }
 
     /// Tells whether the pass has shown every connection: at its end, if it did not have to be given up.
     pub fn is_complete(&self) -> bool {
         self.whole
-    }
-
-    fn end_walk(&mut self) -> Result<bool> {
-        // With room left for one more record the kernel never stopped on its way.
-        self.whole = self.shown + size_of::<Record>() <= PAGES * sys::page_size();
-        self.walks += 1;
-        if self.whole || self.walks > WALKS {
-            return Ok(false);
-        }
-        self.walk = begin(&self.link)?;
-        (self.shown, self.kept) = (0, 0);
-        Ok(true)
     }
 }
 

@@ -96,7 +96,7 @@ impl Source {
         self.ring.drain(record)
     }
 
-    /// Begins a pass over all live connections; nothing where no iterator is attached.
+    /// Begins a pass over all live connections, which come through the ring; nothing where no iterator is attached.
     ///
     /// # Errors
     /// The kernel refused.

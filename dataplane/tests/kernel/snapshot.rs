@@ -7,15 +7,19 @@ use std::{
     time::Duration,
 };
 
+use dataplane::kernel::Options;
+
 use crate::{
     sandbox::inside,
-    world::{World, is_outbound},
+    world::{World, is_outbound, options},
 };
 
 #[test]
 fn every_live_connection_is_in_every_pass_while_others_come_and_go() {
     inside("snapshot::every_live_connection_is_in_every_pass_while_others_come_and_go", |cgroup| {
-        let mut world = World::new(cgroup);
+        // A ring that a walk fills several times.
+        let options = Options { ring_bytes: 1 << 18, ..options(cgroup) };
+        let mut world = World::with(&options);
         let listener = TcpListener::bind("127.0.0.1:0").expect("free");
         let to = listener.local_addr().expect("bound");
         let stop = AtomicBool::new(false);

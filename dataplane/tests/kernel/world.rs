@@ -69,16 +69,15 @@ impl World {
         })
     }
 
-    /// Makes a whole pass.
+    /// Makes a whole pass and returns what it showed.
     pub(crate) fn pass(&mut self) -> Vec<Record> {
-        let mut live = Vec::new();
         let mut pass = self.source.snapshot().expect("the kernel iterates").expect("an iterator is attached");
-        while pass
-            .next_chunk(&mut |bytes| live.push(Record::read_from_bytes(bytes).expect("records have one size")))
-            .expect("the kernel goes on")
-        {}
+        while pass.go_on().expect("the kernel goes on") {
+            self.drain();
+        }
+        self.drain();
         assert!(pass.is_complete());
-        live
+        self.seen.extract_if(.., |record| record.kind == Kind::Progress as u32).collect()
     }
 
     pub(crate) fn counter(&self, slot: u32) -> u64 {
