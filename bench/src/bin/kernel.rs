@@ -27,10 +27,10 @@ struct Cli {
     #[arg(value_enum)]
     parts: Vec<Part>,
     /// Rounds; in each, every mode once
-    #[arg(long, value_name = "N", default_value_t = 7)]
+    #[arg(long, value_name = "N", default_value_t = 15)]
     rounds: usize,
     /// How long one rate is measured, ms
-    #[arg(long, value_name = "N", default_value_t = 2000)]
+    #[arg(long, value_name = "N", default_value_t = 1000)]
     millis: u64,
     /// Live connections to pull; half as many are opened, since both their ends are this node's
     #[arg(long, value_name = "N", default_values_t = [20_000, 40_000])]

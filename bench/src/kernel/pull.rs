@@ -29,8 +29,7 @@ pub fn run(world: &World, ends: usize, seconds: u32, target: Target, figures: &m
     let open = ends / 2;
     let pairs = open.div_ceil(EACH);
     let ports = PORTS.len() / pairs;
-    let counting = Counting::begin()?;
-    let idle = cost(&counting, &meshd, seconds)?;
+    let idle = cost(&meshd, seconds)?;
     let mut workers = Vec::new();
     for pair in 0..pairs {
         let first = PORTS.start + u16::try_from(pair * ports)?;
@@ -41,15 +40,16 @@ pub fn run(world: &World, ends: usize, seconds: u32, target: Target, figures: &m
         workers.push((server, client));
     }
     meshd.eventually(|s| s.shows("kmesh_tcp_connections_opened_total", &[], 2.0 * open as f64))?;
-    let held = cost(&counting, &meshd, seconds)?;
+    let held = cost(&meshd, seconds)?;
     ensure!(held.pulled >= 2.0 * open as f64, "in {seconds} s only {} records of {ends} ends came", held.pulled);
-    let each = |total: f64| total * 1e6 / held.pulled;
+    let (runs, us) = programs(&meshd, seconds)?;
     let note = format!(
-        "meshd's processor time, less that of an idle one: walks, program, read, decoding, families, counting; the program {} us in {:.1} runs",
-        Number(each(held.programs)),
-        held.runs / held.pulled
+        "meshd's processor time, less that of an idle one: walks, program, ring, decoding, families; the program {} us in {} runs, counting included",
+        Number(us),
+        Number(runs)
     );
-    figures.add(&format!("pulling one of {ends} live connections"), target, each(held.cpu - idle.cpu), "us", note);
+    let each = (held.cpu - idle.cpu) * 1e6 / held.pulled;
+    figures.add(&format!("pulling one of {ends} live connections"), target, each, "us", note);
     Ok(())
 }
 
@@ -57,19 +57,27 @@ pub fn run(world: &World, ends: usize, seconds: u32, target: Target, figures: &m
 struct Cost {
     /// Progress records.
     pulled: f64,
-    /// Runs of programs, and their time, seconds.
-    runs: f64,
-    programs: f64,
     /// Processor time of meshd, seconds.
     cpu: f64,
 }
 
-fn cost(counting: &Counting, meshd: &Meshd<'_>, seconds: u32) -> Result<Cost> {
-    let pulled = || anyhow::Ok(meshd.scrape()?.total("meshd_telemetry_records_total", &[("kind", "progress")]));
-    let (begin, pulled_before, cpu) = (counting.read(meshd.pid())?, pulled()?, process::cpu(meshd.pid())?);
+fn cost(meshd: &Meshd<'_>, seconds: u32) -> Result<Cost> {
+    let (before, cpu) = (pulled(meshd)?, process::cpu(meshd.pid())?);
     machine::wait(Duration::from_secs(seconds.into()));
     let cpu = process::cpu(meshd.pid())? - cpu;
-    let (pulled, programs) = (pulled()? - pulled_before, counting.read(meshd.pid())?.since(&begin));
+    Ok(Cost { pulled: pulled(meshd)? - before, cpu })
+}
+
+/// Returns the runs of programs a record, and their time, us.
+fn programs(meshd: &Meshd<'_>, seconds: u32) -> Result<(f64, f64)> {
+    let counting = Counting::begin()?;
+    let (before, begin) = (pulled(meshd)?, counting.read(meshd.pid())?);
+    machine::wait(Duration::from_secs(seconds.into()));
+    let (programs, pulled) = (counting.read(meshd.pid())?.since(&begin), pulled(meshd)? - before);
     let (runs, ns): (u64, u64) = programs.iter().fold((0, 0), |sum, p| (sum.0 + p.runs, sum.1 + p.ns));
-    Ok(Cost { pulled, runs: runs as f64, programs: ns as f64 * 1e-9, cpu })
+    Ok((runs as f64 / pulled, ns as f64 / 1e3 / pulled))
+}
+
+fn pulled(meshd: &Meshd<'_>) -> Result<f64> {
+    Ok(meshd.scrape()?.total("meshd_telemetry_records_total", &[("kind", "progress")]))
 }

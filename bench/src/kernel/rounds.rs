@@ -163,9 +163,10 @@ fn ratio(samples: &Samples, what: &'static str, mode: usize) -> (f64, String) {
 
 fn report(samples: &Samples, figures: &mut Figures) {
     for (what, target) in [
-        (RATE_1, Target::AtLeast(0.9)),
+        (RATE_1_ONE_CORE, Target::AtLeast(0.9)),
         (RATE_8, Target::AtLeast(0.9)),
-        (RATE_1_ONE_CORE, Target::None),
+        // Mostly the time that idle cores take to wake up.
+        (RATE_1, Target::None),
         (CPU_1, Target::None),
         (CPU_8, Target::None),
         (RTT_ONE_CORE, Target::None),
