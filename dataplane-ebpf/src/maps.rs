@@ -49,3 +49,12 @@ pub(crate) fn setting(slot: u32) -> u64 {
         None => 0,
     }
 }
+
+/// Writes a run-time setting, one that user space leaves to the program that calls this.
+#[inline(always)]
+pub(crate) fn set_setting(slot: u32, value: u64) {
+    if let Some(setting) = SETTINGS.get_ptr_mut(slot) {
+        // SAFETY: as above.
+        unsafe { setting.write_volatile(value) };
+    }
+}

@@ -194,13 +194,9 @@ impl Thread {
     }
 
     fn show(&mut self, mut snapshot: Snapshot) -> anyhow::Result<bool> {
-        loop {
-            let more = snapshot.go_on()?;
-            self.drain();
-            if !more {
-                return Ok(snapshot.is_complete());
-            }
-        }
+        let Self { recorder, source, .. } = self;
+        while source.go_on(&mut snapshot, &mut |record| recorder.record(record))? {}
+        Ok(snapshot.is_complete())
     }
 
     /// Measures how full the kernel's maps are.

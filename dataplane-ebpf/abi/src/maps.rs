@@ -44,6 +44,11 @@ pub mod setting {
     pub const TELEMETRY: u32 = 0;
     /// Number of the snapshot pass under way: the iterator shows a socket once a pass.
     pub const PASS: u32 = 1;
+    /// Cookie of the socket at which the walk under way stopped, until it has come back there; 0: none. [`MISSED`] once it came back
+    /// elsewhere. The program writes it.
+    pub const STOPPED: u32 = 2;
+    /// In [`STOPPED`]: sockets were passed over.
+    pub const MISSED: u64 = u64::MAX;
     /// How many slots there are.
     pub const COUNT: u32 = 4;
 }

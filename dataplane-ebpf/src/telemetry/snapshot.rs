@@ -4,7 +4,7 @@ use core::ffi::c_void;
 
 use abi::{
     Kind, TcpState,
-    maps::setting::PASS,
+    maps::setting::{MISSED, PASS, STOPPED},
     storage::{Storage, flags},
 };
 use aya_ebpf::helpers::bpf_ktime_get_ns;
@@ -36,8 +36,9 @@ pub(crate) struct Context {
 /// (The iterator's own output would be read 32 KiB at a time, and after each read the kernel finds its place by counting sockets from
 /// the begin of a hash bucket: a pass would take time by the square of the connections.)
 ///
-/// Where user space has to empty the ring first, the same counting is done, and sockets that came or went meanwhile make others be
-/// missed. A socket shown is marked with the pass, and user space repeats the walk until one was whole.
+/// Where user space has to empty the ring first, the same counting is done, and sockets that went meanwhile make others be missed. A walk
+/// that comes back to the socket at which it stopped has missed none (those that came only make it see some twice); if one has, user
+/// space repeats it. A socket shown is marked with the pass, and not shown again.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/bpf_sk_storage_map")]
 pub(crate) extern "C" fn snapshot(ctx: *mut Context) -> i32 {
@@ -75,10 +76,15 @@ unsafe fn show(ctx: *mut Context) -> i32 {
             now_ns: bpf_ktime_get_ns(),
             bytes: record::bytes_unlocked(tcp, before, (*kept).direction),
         };
+        let (cookie, stopped) = ((*kept).cookie, maps::setting(STOPPED));
         if !ring::show(&event, tcp, kept) {
+            maps::set_setting(STOPPED, if stopped == 0 || stopped == cookie { cookie } else { MISSED });
             return AGAIN;
         }
         (*kept).pass = pass;
+        if stopped == cookie {
+            maps::set_setting(STOPPED, 0);
+        }
         NEXT
     }
 }

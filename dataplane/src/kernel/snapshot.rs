@@ -19,41 +19,39 @@ const STEPS: u32 = 1 << 16;
 /// One pass: every connection that is established from its begin to its end is shown once, in the ring.
 ///
 /// Where the ring fills up the walk stops until it has been emptied. The kernel then finds its place by counting sockets, so that those
-/// that came or went meanwhile make others be missed. The program shows a socket once a pass; therefore the walk is repeated until one
-/// did not stop.
+/// that went meanwhile make others be missed; the program tells whether it came back to where it stopped. If it did not, the walk is
+/// repeated; the program shows a socket once a pass.
 #[derive(Debug)]
 pub struct Snapshot {
     link: Arc<OwnedFd>,
     walk: File,
     walks: u32,
     steps: u32,
-    /// The present walk has stopped on its way.
-    stopped: bool,
     whole: bool,
 }
 
 impl Snapshot {
     pub(super) fn begin(link: Arc<OwnedFd>) -> Result<Self> {
         let walk = begin(&link)?;
-        Ok(Self { link, walk, walks: 1, steps: 0, stopped: false, whole: false })
+        Ok(Self { link, walk, walks: 1, steps: 0, whole: false })
     }
 
-    /// Walks on until the ring fills up, and tells whether the pass goes on from there. The caller empties the ring after each call.
+    /// Walks on until the ring fills up, and tells whether the pass goes on from there. `missed` tells whether the walk that has come to
+    /// its end passed sockets over.
     ///
     /// # Errors
     /// The kernel could not go on; the pass is not complete.
-    pub fn go_on(&mut self) -> Result<bool> {
+    pub(super) fn go_on(&mut self, missed: impl FnOnce() -> Result<bool>) -> Result<bool> {
         self.steps += 1;
         // There is no output: the program shows what it finds in the ring.
         match self.walk.read(&mut [0]) {
-            Ok(_) if !self.stopped => self.whole = true,
-            Ok(_) => {
+            Ok(_) if missed()? => {
                 self.walk = begin(&self.link)?;
                 self.walks += 1;
-                self.stopped = false;
             }
+            Ok(_) => self.whole = true,
             // The ring fills up, or (EAGAIN too) a million sockets in a row had nothing to show.
-            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => self.stopped = true,
+            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
             Err(error) => return Err(error).context("cannot read the iterator over socket storage"),
         }
         Ok(!self.whole && self.walks <= WALKS && self.steps < STEPS)

@@ -56,6 +56,8 @@ pub struct Source {
     steering: Arc<steering::Used>,
     iterator: Iterator,
     pass: u32,
+    /// What the kernel had put aside when that was last read.
+    put_aside: u64,
     aside_entries: u32,
     ring_bytes: u32,
 }
@@ -77,6 +79,7 @@ impl Source {
             steering,
             iterator,
             pass: 0,
+            put_aside: 0,
             aside_entries: options.max_connections,
             ring_bytes: options.ring_bytes,
         })
@@ -105,7 +108,23 @@ impl Source {
         // A socket that was never shown has pass 0.
         self.pass = self.pass.checked_add(1).unwrap_or(1);
         self.settings.set(setting::PASS, u64::from(self.pass), 0).context("cannot number the pass")?;
+        self.settings.set(setting::STOPPED, 0, 0).context("cannot begin a pass")?;
         Snapshot::begin(link).map(Some)
+    }
+
+    /// Goes on with a pass and hands over every record in the ring; tells whether there is more to show.
+    ///
+    /// # Errors
+    /// The kernel refused; the pass is not complete.
+    pub fn go_on(&mut self, pass: &mut Snapshot, record: &mut dyn FnMut(&[u8])) -> Result<bool> {
+        let settings = &mut self.settings;
+        let more = pass.go_on(|| {
+            let missed = settings.get(&setting::STOPPED, 0).context("cannot tell how the walk went")? != 0;
+            settings.set(setting::STOPPED, 0, 0).context("cannot begin a walk")?;
+            Ok(missed)
+        })?;
+        self.ring.drain(record);
+        Ok(more)
     }
 
     /// Hands over, and then removes, the ends of connections that found the ring full. Returns how many there were.
@@ -113,6 +132,12 @@ impl Source {
     /// # Errors
     /// The map could not be read.
     pub fn drain_aside(&mut self, record: &mut dyn FnMut(&[u8])) -> Result<usize> {
+        // The kernel walks all of the table, which is large and as a rule empty. It counts what it puts there, afterwards.
+        let put_aside = self.counters()?[counter::ASIDE as usize];
+        if put_aside == self.put_aside {
+            return Ok(0);
+        }
+        self.put_aside = put_aside;
         // Walking on from a key that was removed begins anew: first all keys, then the entries.
         let keys = self.aside.keys().collect::<Result<Vec<_>, MapError>>().context("cannot read what was put aside")?;
         for key in &keys {

@@ -72,10 +72,9 @@ impl World {
     /// Makes a whole pass and returns what it showed.
     pub(crate) fn pass(&mut self) -> Vec<Record> {
         let mut pass = self.source.snapshot().expect("the kernel iterates").expect("an iterator is attached");
-        while pass.go_on().expect("the kernel goes on") {
-            self.drain();
-        }
-        self.drain();
+        let seen = &mut self.seen;
+        let mut record = |bytes: &[u8]| seen.push(Record::read_from_bytes(bytes).expect("records have one size"));
+        while self.source.go_on(&mut pass, &mut record).expect("the kernel goes on") {}
         assert!(pass.is_complete());
         self.seen.extract_if(.., |record| record.kind == Kind::Progress as u32).collect()
     }
