@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use nix::{
     sched::{CloneFlags, CpuSet, sched_setaffinity, setns},
     sys::resource::{Resource, getrlimit, setrlimit},
@@ -79,6 +79,8 @@ pub fn run(netns: &Path, cgroup: &Path) -> Result<()> {
     setns(fs::File::open(netns).context("opening the namespace")?, CloneFlags::CLONE_NEWNET).context("entering it")?;
     fs::write(cgroup.join("cgroup.procs"), std::process::id().to_string()).context("entering the cgroup")?;
     fs::write("/proc/sys/net/ipv4/ip_local_port_range", "1024 65535").context("widening the local ports")?;
+    // The client closes first: its ports wait in TIME_WAIT, and may be used again after a second.
+    fs::write("/proc/sys/net/ipv4/tcp_tw_reuse", "1").context("having ports used again")?;
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("asking how many files may be open")?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("allowing more open files")?;
     let kept = Kept::default();
@@ -142,7 +144,10 @@ fn treat(mut stream: TcpStream, kept: &Kept) -> io::Result<()> {
     let mut message = [0; MESSAGE];
     stream.read_exact(&mut message)?;
     match message[0] {
-        b if b == Manner::Answer as u8 => stream.write_all(&message),
+        b if b == Manner::Answer as u8 => {
+            stream.write_all(&message)?;
+            stream.read(&mut message).map(drop)
+        }
         b if b == Manner::Echo as u8 => {
             stream.set_nodelay(true)?;
             while stream.write_all(&message).and_then(|()| stream.read_exact(&mut message)).is_ok() {}
@@ -167,17 +172,9 @@ fn open(target: SocketAddr, manner: Manner) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// The server closes first, so no local port of the client waits in TIME_WAIT.
+/// What netperf calls TCP_CRR: connect, ask, read the answer, close; the server, which waits for that, closes too.
 fn ask_once(target: SocketAddr) -> Result<()> {
-    let mut stream = open(target, Manner::Answer)?;
-    let (mut answer, mut length) = ([0; 2 * MESSAGE], 0);
-    loop {
-        match stream.read(&mut answer[length..]).context("reading the answer")? {
-            0 if length == MESSAGE => return Ok(()),
-            0 => bail!("an answer of {length} bytes"),
-            n => length += n,
-        }
-    }
+    open(target, Manner::Answer)?.read_exact(&mut [0; MESSAGE]).context("reading the answer")
 }
 
 fn short(targets: &[SocketAddr], clients: usize, until: Instant) -> Result<u64> {
