@@ -11,8 +11,11 @@
 #[cfg(target_endian = "big")]
 compile_error!("words are put together here as a little-endian machine has them in memory");
 
+mod aside;
 mod counters;
+mod fair;
 mod globals;
+mod joined;
 mod managed;
 mod maps;
 mod record;

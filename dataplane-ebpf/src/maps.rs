@@ -1,16 +1,22 @@
 //! Every map but the socket storage. The loader sets the sizes; those here are the defaults.
 
 use abi::{
-    Record, maps as sizes,
-    steering::{EndpointKey, EndpointValue, ServiceKey, ServiceValue},
+    Record,
+    joined::{Joined, Seeker, View},
+    maps as sizes,
+    ring::{Cursor, Slot},
+    steering::{EndpointKey, EndpointValue, ServiceKey, ServiceValue, WaypointKey},
+    sum::{Sum, SumKey},
 };
 use aya_ebpf::{
-    bindings::BPF_F_NO_PREALLOC,
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LruHashMap, LruPerCpuHashMap, PerCpuArray, RingBuf, SockHash},
 };
 
-/// Key of the aside map.
+use crate::fair::Share;
+
+/// Key of the maps of records that found the ring full.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct AsideKey {
@@ -32,9 +38,29 @@ pub(crate) static SERVICES: HashMap<ServiceKey, ServiceValue> =
 pub(crate) static ENDPOINTS: HashMap<EndpointKey, EndpointValue> =
     HashMap::with_max_entries(sizes::ENDPOINT_ENTRIES, BPF_F_NO_PREALLOC);
 #[map]
-pub(crate) static RING: RingBuf = RingBuf::with_byte_size(sizes::RING_BYTES, 0);
+pub(crate) static WAYPOINTS: HashMap<WaypointKey, u32> =
+    HashMap::with_max_entries(sizes::WAYPOINT_ENTRIES, BPF_F_NO_PREALLOC);
+#[map]
+pub(crate) static RING: Array<Slot> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub(crate) static CURSORS: Array<Cursor> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub(crate) static DOORBELL: RingBuf = RingBuf::with_byte_size(4096, 0);
 #[map]
 pub(crate) static ASIDE: HashMap<AsideKey, Record> = HashMap::with_max_entries(sizes::ASIDE_ENTRIES, BPF_F_NO_PREALLOC);
+#[map]
+pub(crate) static UNTOLD: HashMap<AsideKey, Record> =
+    HashMap::with_max_entries(sizes::UNTOLD_ENTRIES, BPF_F_NO_PREALLOC);
+#[map]
+pub(crate) static SUMS: HashMap<SumKey, Sum> = HashMap::with_max_entries(sizes::SUM_ENTRIES, BPF_F_NO_PREALLOC);
+#[map]
+pub(crate) static SHARES: LruPerCpuHashMap<u64, Share> = LruPerCpuHashMap::with_max_entries(sizes::SHARE_ENTRIES, 0);
+#[map]
+pub(crate) static SOCKETS: SockHash<u64> = SockHash::with_max_entries(sizes::JOINED_ENTRIES, 0);
+#[map]
+pub(crate) static JOINED: HashMap<u64, Joined> = HashMap::with_max_entries(sizes::JOINED_ENTRIES, BPF_F_NO_PREALLOC);
+#[map]
+pub(crate) static SEEKERS: LruHashMap<View, Seeker> = LruHashMap::with_max_entries(sizes::SEEKER_ENTRIES, 0);
 #[map]
 pub(crate) static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
 #[map]

@@ -1,8 +1,9 @@
 //! Fills a record from a socket and its storage.
 
-use abi::{Endpoint, Record, TcpState, record::flags, storage::Storage};
+use abi::{Endpoint, Record, TcpState, record::flags, storage, storage::Storage};
 
 use crate::{
+    joined,
     sock::{IPV6, TcpSock},
     telemetry::payload::{self, Counted},
 };
@@ -67,10 +68,13 @@ pub(crate) unsafe fn write(to: *mut Record, event: &Event, tcp: TcpSock, storage
     let family = tcp.family();
     let ipv6 = if family == IPV6 { flags::IPV6_SOCKET } else { 0 };
     let min_rtt = tcp.rtt_min();
+    // SAFETY: passed on from the caller.
+    let kept = unsafe { (*storage).flags };
+    let shown = kept & (storage::flags::ADOPTED | storage::flags::WAYPOINT);
     // SAFETY: passed on from the caller. The three endpoints stand at even offsets.
     unsafe {
         (*to).kind = event.kind as u32;
-        (*to).flags = event.flags | ipv6;
+        (*to).flags = event.flags | ipv6 | shown;
         (*to).cookie = (*storage).cookie;
         (*to).netns = (*storage).netns;
         (*to).start_ns = (*storage).start_ns;
@@ -92,6 +96,16 @@ pub(crate) unsafe fn write(to: *mut Record, event: &Event, tcp: TcpSock, storage
         (*to).original = (*storage).original;
         (*to).state = event.state;
         (*to).direction = (*storage).direction as u8;
+        let Bytes { sent, received } = joined::bytes(storage);
+        (*to).sent += sent;
+        (*to).received += received;
+        if kept & (storage::flags::ADOPTED | storage::flags::TOLD_WAYPOINT) != 0 {
+            let base = (*storage).base;
+            (*to).sent = (*to).sent.saturating_sub(base.sent);
+            (*to).received = (*to).received.saturating_sub(base.received);
+            (*to).retransmits = (*to).retransmits.saturating_sub(base.retransmits.into());
+            (*to).lost = (*to).lost.saturating_sub(base.lost.into());
+        }
     }
 }
 
@@ -100,7 +114,7 @@ pub(crate) unsafe fn write(to: *mut Record, event: &Event, tcp: TcpSock, storage
 pub(crate) fn unattempted(storage: &Storage, remote: Endpoint, flags: u32, error: u32, now_ns: u64) -> Record {
     Record {
         kind: abi::Kind::Failed as u32,
-        flags,
+        flags: flags | storage.flags & storage::flags::WAYPOINT,
         cookie: storage.cookie,
         netns: storage.netns,
         start_ns: storage.start_ns,

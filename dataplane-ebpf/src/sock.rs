@@ -42,7 +42,12 @@ fields! {
     bytes_acked: u64 = bytes_acked;
     bytes_received: u64 = bytes_received;
     snd_una: u32 = snd_una;
+    snd_nxt: u32 = snd_nxt;
     write_seq: u32 = write_seq;
+    bytes_sent: u64 = bytes_sent;
+    bytes_retrans: u64 = bytes_retrans;
+    /// Bits that ask for callbacks of sock_ops programs.
+    callbacks: u8 = callbacks;
     total_retrans: u32 = total_retrans;
     lost: u32 = lost;
     segs_in: u32 = segs_in;
@@ -52,6 +57,7 @@ fields! {
     rtt_min: u32 = rtt_min;
     mss_cache: u32 = mss_cache;
     snd_cwnd: u32 = snd_cwnd;
+    rcv_nxt: u32 = rcv_nxt;
     remote_v4: u32 = remote_v4;
     local_v4: u32 = local_v4;
     remote_port_be: u16 = remote_port;
@@ -68,6 +74,12 @@ impl TcpSock {
         // SAFETY: passed on from the caller; the helper checks the rest.
         let tcp = unsafe { bpf_skc_to_tcp_sock(sk) };
         (!tcp.is_null()).then_some(Self(tcp.cast()))
+    }
+
+    /// Returns the socket as helpers take it.
+    #[inline(always)]
+    pub(crate) fn socket(self) -> *mut c_void {
+        self.0.cast_mut().cast()
     }
 
     /// Tells whether someone is at work on the socket right now, so that what was read may not belong together.

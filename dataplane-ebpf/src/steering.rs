@@ -2,4 +2,9 @@
 
 mod backend;
 mod connect;
+mod join;
+mod message;
+mod metadata;
+mod other;
 pub(crate) mod signal;
+mod waypoint;

@@ -10,6 +10,15 @@ use aya_ebpf::{
 #[btf_map]
 pub(crate) static STORAGE: SkStorage<Storage> = SkStorage::new();
 
+/// What an iterator over a socket storage map is given for each socket: `struct bpf_iter__bpf_sk_storage_map`.
+#[repr(C)]
+pub(crate) struct Visited<T> {
+    meta: *mut c_void,
+    map: *mut c_void,
+    pub(crate) sk: *mut c_void,
+    pub(crate) value: *mut T,
+}
+
 /// Finds a socket's storage.
 ///
 /// # Safety
@@ -46,14 +55,14 @@ pub(crate) unsafe fn set_flags(storage: *mut Storage, bits: u32) -> u32 {
 
 #[cfg(target_arch = "bpf")]
 #[inline(always)]
-unsafe fn fetch_or(word: *mut u32, bits: u32) -> u32 {
+pub(crate) unsafe fn fetch_or(word: *mut u32, bits: u32) -> u32 {
     use core::intrinsics::{AtomicOrdering, atomic_or};
     // SAFETY: passed on from the caller.
     unsafe { atomic_or::<u32, u32, { AtomicOrdering::SeqCst }>(word, bits) }
 }
 
 #[cfg(not(target_arch = "bpf"))]
-unsafe fn fetch_or(word: *mut u32, bits: u32) -> u32 {
+pub(crate) unsafe fn fetch_or(word: *mut u32, bits: u32) -> u32 {
     use core::sync::atomic::{AtomicU32, Ordering};
     // SAFETY: passed on from the caller.
     unsafe { AtomicU32::from_ptr(word) }.fetch_or(bits, Ordering::SeqCst)

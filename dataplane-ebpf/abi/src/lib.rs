@@ -6,10 +6,13 @@
 
 pub mod address;
 pub mod globals;
+pub mod joined;
 pub mod maps;
 pub mod record;
+pub mod ring;
 pub mod steering;
 pub mod storage;
+pub mod sum;
 
 pub use address::Endpoint;
 pub use record::{Direction, Kind, Record, TcpState};

@@ -70,6 +70,10 @@ pub mod flags {
     pub const NO_HEALTHY_ENDPOINT: u32 = 1 << 2;
     /// The socket is IPv6 (an IPv4-mapped peer may still be shown as IPv4).
     pub const IPV6_SOCKET: u32 = 1 << 3;
+    /// The connection was found open. It begins with its adoption, and its totals do unless history was asked for.
+    pub const ADOPTED: u32 = 1 << 5;
+    /// Steering sent the connect to a waypoint of what was dialled.
+    pub const WAYPOINT: u32 = 1 << 6;
 }
 
 macro_rules! closed_set {

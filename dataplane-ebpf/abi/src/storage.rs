@@ -4,7 +4,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::Endpoint;
 
-/// What is kept with each managed socket; 80 bytes.
+/// What is kept with each managed socket; 120 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Storage {
@@ -26,9 +26,37 @@ pub struct Storage {
     pub target: Endpoint,
     /// The snapshot pass that showed this socket last ([`crate::maps::setting::PASS`]).
     pub pass: u32,
+    /// What TCP has counted that records leave out: what it had when the connection was adopted, and what only a waypoint was told.
+    pub base: Totals,
+    /// What the newest record in the ring told.
+    pub told: Told,
 }
 
-const _: () = assert!(size_of::<Storage>() == 80);
+const _: () = assert!(size_of::<Storage>() == 120);
+
+/// Payload bytes that user space knows of; 16 bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Told {
+    /// As `Record::sent`.
+    pub sent: u64,
+    /// As `Record::received`.
+    pub received: u64,
+}
+
+/// Totals of a connection; 24 bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Totals {
+    /// As `Record::sent`.
+    pub sent: u64,
+    /// As `Record::received`.
+    pub received: u64,
+    /// As `Record::retransmits`.
+    pub retransmits: u32,
+    /// As `Record::lost`.
+    pub lost: u32,
+}
 
 /// Bits of [`Storage::flags`].
 pub mod flags {
@@ -40,6 +68,14 @@ pub mod flags {
     pub const ESTABLISHED: u32 = 1 << 2;
     /// The close was reported.
     pub const CLOSED: u32 = 1 << 3;
-    /// The iterator has shown this socket.
+    /// User space knows of the connection: a record of it was put into the ring, or is about to be.
     pub const SHOWN: u32 = 1 << 4;
+    /// The connection was found open: it is older than the programs, or than its namespace's enrolment.
+    pub const ADOPTED: u32 = crate::record::flags::ADOPTED;
+    /// Steering sent the connect to a waypoint of what was dialled.
+    pub const WAYPOINT: u32 = crate::record::flags::WAYPOINT;
+    /// The socket is in [`crate::maps::JOINED`]: what it sent and received beside TCP is there.
+    pub const JOINED: u32 = 1 << 7;
+    /// The waypoint was told what was dialled; that counts as sent by TCP, and stands in `base`.
+    pub const TOLD_WAYPOINT: u32 = 1 << 8;
 }

@@ -4,8 +4,12 @@ use core::ffi::c_void;
 
 use abi::{
     Direction, Endpoint,
-    maps::setting::TELEMETRY,
+    maps::{
+        counter::NOT_TOLD,
+        setting::{METADATA, TELEMETRY},
+    },
     record,
+    steering::metadata,
     storage::{Storage, flags},
 };
 use aya_ebpf::{
@@ -23,7 +27,8 @@ use super::{
     signal,
 };
 use crate::{
-    globals::global, managed::managed, maps::setting, record::unattempted, ring, sock::mapped, telemetry::attempt,
+    counters, globals::global, managed::managed, maps::setting, record::unattempted, ring, sock::mapped, storage,
+    telemetry::attempt,
 };
 
 const TCP: u32 = 6;
@@ -37,7 +42,7 @@ enum Verdict {
     Unchanged,
     /// It goes elsewhere.
     Changed(Address),
-    /// Its service has no endpoint.
+    /// Nothing can take it.
     Refused,
 }
 
@@ -116,14 +121,19 @@ unsafe fn decide(ctx: &SockAddrContext, dialled: Address) -> Verdict {
     if !managed(netns) {
         return Verdict::Unchanged;
     }
-    let choice = backend::choose(dialled);
+    let choice = backend::choose(netns, dialled);
     if setting(TELEMETRY) != 0 {
         // SAFETY: passed on from the caller.
         unsafe { note(ctx, netns, dialled, choice) };
+    } else if let Choice::Waypoint(to) = choice
+        && setting(METADATA) != metadata::NONE
+    {
+        // SAFETY: passed on from the caller.
+        unsafe { keep(ctx, netns, dialled, to) };
     }
     match choice {
         Choice::Unchanged => Verdict::Unchanged,
-        Choice::Backend(to) => Verdict::Changed(to),
+        Choice::Backend(to) | Choice::Waypoint(to) => Verdict::Changed(to),
         Choice::NoBackend => Verdict::Refused,
     }
 }
@@ -136,24 +146,36 @@ fn is_signal(dialled: Address) -> bool {
     signal::is_address(&endpoint.address)
 }
 
+/// Keeps what a waypoint is to be told while nobody observes connections.
+#[inline(always)]
+unsafe fn keep(ctx: &SockAddrContext, netns: u64, dialled: Address, to: Address) {
+    // SAFETY: as in `note`.
+    unsafe {
+        let mut first = begin(ctx, netns, flags::WAYPOINT);
+        to.write(&raw mut first.target);
+        dialled.write(&raw mut first.original);
+        let sk: *mut c_void = (*ctx.sock_addr).__bindgen_anon_1.sk.cast();
+        match storage::find_or_create(sk, &mut first) {
+            Some(kept) => *kept = first,
+            None => counters::add(NOT_TOLD, 1),
+        }
+    }
+}
+
 /// Notes the attempt in the socket's storage, or reports at once that it was refused.
 #[inline(always)]
 unsafe fn note(ctx: &SockAddrContext, netns: u64, dialled: Address, choice: Choice) {
     // SAFETY: the context and its socket are the kernel's; the storage on the stack is aligned and its endpoints stand at even offsets.
     unsafe {
-        let mut first = Storage {
-            cookie: bpf_get_socket_cookie(ctx.as_ptr()),
-            netns,
-            start_ns: bpf_ktime_get_ns(),
-            flags: flags::ATTEMPT,
-            direction: Direction::Outbound as u32,
-            ..Storage::default()
-        };
+        let mut first = begin(ctx, netns, flags::ATTEMPT);
         match choice {
             Choice::Unchanged => dialled.write(&raw mut first.target),
-            Choice::Backend(to) => {
+            Choice::Backend(to) | Choice::Waypoint(to) => {
                 to.write(&raw mut first.target);
                 dialled.write(&raw mut first.original);
+                if matches!(choice, Choice::Waypoint(_)) {
+                    first.flags |= flags::WAYPOINT;
+                }
             }
             Choice::NoBackend => {
                 dialled.write(&raw mut first.target);
@@ -171,4 +193,11 @@ unsafe fn note(ctx: &SockAddrContext, netns: u64, dialled: Address, choice: Choi
         let sk: *mut c_void = (*ctx.sock_addr).__bindgen_anon_1.sk.cast();
         attempt::begin(sk, &mut first);
     }
+}
+
+#[inline(always)]
+unsafe fn begin(ctx: &SockAddrContext, netns: u64, flags: u32) -> Storage {
+    // SAFETY: the context is the kernel's.
+    let (cookie, start_ns) = unsafe { (bpf_get_socket_cookie(ctx.as_ptr()), bpf_ktime_get_ns()) };
+    Storage { cookie, netns, start_ns, flags, direction: Direction::Outbound as u32, ..Storage::default() }
 }

@@ -1,9 +1,12 @@
 //! The CNI signal: a connect to `0.0.0.2` or `::2` enrols the namespace it comes from, or takes it out.
 
-use abi::maps::{counter::MANAGER_FULL, managed};
+use abi::{
+    Endpoint,
+    maps::{counter::MANAGER_FULL, managed},
+};
 use aya_ebpf::bindings::BPF_ANY;
 
-use crate::{counters, globals::global, maps::SIGNALLED};
+use crate::{counters, globals::global, maps::SIGNALLED, sock::TcpSock};
 
 const ENROL: u16 = 929;
 const LEAVE: u16 = 930;
@@ -23,6 +26,18 @@ pub(crate) const fn is_address(address: &[u8; 16]) -> bool {
     )
 }
 
+/// Tells whether a socket is, or was, on its way to be a signal.
+#[inline(always)]
+pub(crate) fn is_to(tcp: TcpSock) -> bool {
+    if !is_port(tcp.remote_port_be()) {
+        return false;
+    }
+    let mut remote = Endpoint { address: [0; 16], port: [0; 2] };
+    // SAFETY: an endpoint of our own; as a local variable of the programs it stands at an even address.
+    unsafe { tcp.write_remote(tcp.family(), &raw mut remote) };
+    is_address(&remote.address)
+}
+
 /// Does what a signal with this port, in network order, asks for. The host's own namespace can not be signalled.
 #[inline(always)]
 pub(crate) fn obey(port: u16, netns: u64) {
@@ -39,8 +54,6 @@ pub(crate) fn obey(port: u16, netns: u64) {
 
 #[cfg(test)]
 mod tests {
-    use abi::Endpoint;
-
     use super::*;
 
     #[test]

@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 
 use abi::{
-    Direction, Endpoint, Kind, TcpState,
+    Direction, Kind, TcpState,
     maps::counter::NO_STORAGE,
     storage::{Storage, flags},
 };
@@ -20,7 +20,7 @@ use aya_ebpf::{
 
 use super::{attempt, reset};
 use crate::{
-    counters, managed,
+    counters, joined, managed,
     record::{self, Bytes, Event},
     ring,
     sock::TcpSock,
@@ -59,7 +59,7 @@ pub(crate) fn lifecycle(ctx: SockOpsContext) -> u32 {
         }
     };
     match seen {
-        Err(Unseen::NoStorage) => _ = counters::add(NO_STORAGE, 1),
+        Err(Unseen::NoStorage) => counters::add(NO_STORAGE, 1),
         Ok(()) | Err(Unseen::Unmanaged | Unseen::NotTcp | Unseen::Over) => {}
     }
     NO_REPLY
@@ -75,7 +75,8 @@ unsafe fn try_connect(ctx: &SockOpsContext) -> Result<(), Unseen> {
             Some(kept) if attempt::unanswered((*kept).flags) => (*kept).flags |= flags::CONNECTING,
             found => {
                 let netns = generated::bpf_get_netns_cookie(ctx.as_ptr());
-                if !managed::managed(netns) || is_signal(sk)? {
+                let tcp = TcpSock::of(sk).ok_or(Unseen::NotTcp)?;
+                if !managed::managed(netns) || steering::signal::is_to(tcp) {
                     return Err(Unseen::Unmanaged);
                 }
                 let mut first = begin(ctx, netns, flags::CONNECTING, Direction::Outbound);
@@ -88,19 +89,6 @@ unsafe fn try_connect(ctx: &SockOpsContext) -> Result<(), Unseen> {
         follow(ctx.ops);
     }
     Ok(())
-}
-
-#[inline(always)]
-unsafe fn is_signal(sk: *mut c_void) -> Result<bool, Unseen> {
-    // SAFETY: passed on from the caller.
-    let tcp = unsafe { TcpSock::of(sk) }.ok_or(Unseen::NotTcp)?;
-    if !steering::signal::is_port(tcp.remote_port_be()) {
-        return Ok(false);
-    }
-    let mut remote = Endpoint { address: [0; 16], port: [0; 2] };
-    // SAFETY: an endpoint of our own; as a local variable of the programs it stands at an even address.
-    unsafe { tcp.write_remote(tcp.family(), &raw mut remote) };
-    Ok(steering::signal::is_address(&remote.address))
 }
 
 /// A connection opened here is established.
@@ -140,14 +128,14 @@ unsafe fn established(sk: *mut c_void, kept: *mut Storage, now_ns: u64) -> Resul
         if before & (flags::CONNECTING | flags::ESTABLISHED | flags::CLOSED) != flags::CONNECTING {
             return Err(Unseen::Over);
         }
-        // Until now the iterator has left the flags alone.
         let flags = before | flags::ESTABLISHED;
         (*kept).reported_ns = now_ns;
-        (*kept).flags = flags;
         let state = TcpState::Established as u8;
         let bytes = record::bytes(tcp, flags, (*kept).direction, state);
         let event = Event { kind: Kind::Established, flags: 0, error: 0, state, now_ns, bytes };
-        ring::report(&event, tcp, kept);
+        let told = ring::report(&event, tcp, kept);
+        // Until now the iterator has left the flags alone.
+        (*kept).flags = if told { flags | flags::SHOWN } else { flags };
     }
     Ok(())
 }
@@ -177,6 +165,9 @@ unsafe fn try_close(ops: *mut bpf_sock_ops) -> Result<(), Unseen> {
             }
         }
         ring::report(&event, tcp, kept);
+        if before & flags::JOINED != 0 {
+            joined::part(kept);
+        }
     }
     Ok(())
 }

@@ -64,6 +64,9 @@ unsafe fn observe(ctx: &SkBuffContext, held: bool) {
         } else {
             record::bytes_unlocked(tcp, flags, direction)
         };
-        ring::report(&Event { kind: Kind::Progress, flags: 0, error: 0, state, now_ns, bytes }, tcp, kept);
+        let event = Event { kind: Kind::Progress, flags: 0, error: 0, state, now_ns, bytes };
+        if ring::report(&event, tcp, kept) && flags & flags::SHOWN == 0 {
+            storage::set_flags(kept, flags::SHOWN);
+        }
     }
 }

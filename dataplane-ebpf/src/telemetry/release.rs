@@ -1,5 +1,6 @@
 //! `sock_release`: the last file of a socket is closed; says which connects came to nothing before TCP took them up.
 
+use abi::TcpState;
 use aya_ebpf::{EbpfContext, helpers, macros::cgroup_sock, programs::SockContext};
 
 use super::attempt::{self, Remains};
@@ -24,13 +25,18 @@ unsafe fn observe(ctx: &SockContext) {
         if (*ctx.sock).protocol != TCP {
             return;
         }
+        let state = (&raw const (*ctx.sock).state).read_volatile() as u8;
+        // Every other state says that TCP took a connect up, and most sockets are let go in one. (SYN_SENT: fast open waits for data.)
+        if state != TcpState::Close as u8 && state != TcpState::SynSent as u8 {
+            return;
+        }
         let Some(kept) = storage::find(ctx.as_ptr()) else { return };
         if !attempt::unanswered((*kept).flags) {
             return;
         }
         let route = ctx.as_ptr().cast_const().cast::<u8>().add(global!(offsets.route) as usize);
         let remains = Remains {
-            state: (&raw const (*ctx.sock).state).read_volatile() as u8,
+            state,
             remote_v4: (&raw const (*ctx.sock).dst_ip4).read_volatile(),
             route: helpers::bpf_probe_read_kernel(route.cast::<u64>()).is_ok_and(|route| route != 0),
         };

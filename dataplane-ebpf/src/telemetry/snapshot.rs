@@ -1,7 +1,5 @@
 //! `iter/bpf_sk_storage_map`: the totals of every live connection, pulled by user space.
 
-use core::ffi::c_void;
-
 use abi::{
     Kind, TcpState,
     maps::setting::{MISSED, PASS, STOPPED},
@@ -14,22 +12,13 @@ use crate::{
     record::{self, Event},
     ring,
     sock::TcpSock,
-    storage,
+    storage::{self, Visited},
 };
 
 /// The kernel goes on to the next socket.
 const NEXT: i32 = 0;
 /// The kernel returns EAGAIN to user space, and comes back to the same socket when that reads on.
 const AGAIN: i32 = 1;
-
-/// `struct bpf_iter__bpf_sk_storage_map`.
-#[repr(C)]
-pub(crate) struct Context {
-    meta: *mut c_void,
-    map: *mut c_void,
-    sk: *mut c_void,
-    value: *mut Storage,
-}
 
 /// Shows one socket, once a pass, in the ring.
 ///
@@ -41,13 +30,13 @@ pub(crate) struct Context {
 /// space repeats it. A socket shown is marked with the pass, and not shown again.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/bpf_sk_storage_map")]
-pub(crate) extern "C" fn snapshot(ctx: *mut Context) -> i32 {
+pub(crate) extern "C" fn snapshot(ctx: *mut Visited<Storage>) -> i32 {
     // SAFETY: the context is the kernel's.
     unsafe { show(ctx) }
 }
 
 #[inline(always)]
-unsafe fn show(ctx: *mut Context) -> i32 {
+unsafe fn show(ctx: *mut Visited<Storage>) -> i32 {
     // SAFETY: the context and what it points to are the kernel's, valid while the program runs.
     unsafe {
         let (sk, kept) = ((*ctx).sk, (*ctx).value);
