@@ -24,7 +24,9 @@ pub struct Node {
     pub network: Str,
 }
 
-/// Updates and removals, applied in this order; of several updates of one name the last counts.
+/// Updates and removals, applied in this order; of several updates of one name the last counts, and a service after a workload.
+///
+/// A name has one thing: an update of a name that was a workload's to a service, or the other way round, takes the old one's place.
 #[derive(Debug, Default)]
 pub struct Delta {
     /// New or changed workloads.
@@ -96,7 +98,7 @@ impl Cache {
 
     /// Makes these the whole state, in one swap; what has equal content stays as it is, with its serial. Policies stay.
     ///
-    /// Returns whether anything changed; if nothing did, nothing is swapped and nobody is told.
+    /// Returns whether anything changed; if nothing did, nothing is swapped and nobody is told, unless it is the first whole state.
     pub fn replace(
         &self,
         workloads: impl IntoIterator<Item = Workload>,
@@ -174,15 +176,20 @@ impl Cache {
 
     /// Swaps the draft in and tells subscribers, if it differs from what was before.
     fn finish(&self, mut mailboxes: MutexGuard<'_, Vec<Weak<Mailbox>>>, draft: Draft<'_>, whole: bool) -> bool {
-        let swapped = draft.finish().map(|(next, change)| {
+        let change = draft.finish().map(|(next, change)| {
             self.snapshot.store(Arc::new(next));
-            tell(&mut mailboxes, &change);
+            change
         });
         self.confirm();
         let mut state = lock(&self.state);
+        let first = whole && !state.complete;
         state.complete |= whole;
-        state.swaps += u64::from(swapped.is_some());
-        swapped.is_some()
+        state.swaps += u64::from(change.is_some());
+        drop(state);
+        let swapped = change.is_some();
+        // Who waits for the first whole state is told of one that is empty, too.
+        tell(&mut mailboxes, &if first { Change::full() } else { change.unwrap_or_default() });
+        swapped
     }
 }
 

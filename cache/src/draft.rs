@@ -45,6 +45,7 @@ impl<'a> Draft<'a> {
         Self { next: before.without_resources(), anew: true, ..Self::on(before, node, interner) }
     }
 
+    /// Adds or changes a workload; a service of that name goes.
     pub(crate) fn workload(&mut self, mut workload: Workload) {
         let was = self.before.workload(&workload.uid);
         lock(self.interner).workload(&mut workload, was.map(|w| &w.value));
@@ -62,12 +63,18 @@ impl<'a> Draft<'a> {
         if self.next.workload(&held.uid).is_some_and(|present| Arc::ptr_eq(present, &held)) {
             return;
         }
-        if !self.anew {
-            self.uids.push(held.uid.clone());
-        }
+        let uid = held.uid.clone();
         self.next.put_workload(held);
+        // While there are no services, as at the begin of a whole state, none can have the name.
+        if self.next.service_count() > 0 && self.next.remove_service(&uid) && !self.anew {
+            self.keys.push(uid.clone());
+        }
+        if !self.anew {
+            self.uids.push(uid);
+        }
     }
 
+    /// Adds or changes a service; a workload of that name goes.
     pub(crate) fn service(&mut self, mut service: Service) {
         let key = lock(self.interner).service(&mut service);
         let was = self.before.service(&key);
@@ -82,6 +89,9 @@ impl<'a> Draft<'a> {
             return;
         }
         self.next.put_service(&key, held);
+        if self.next.remove_workload(&key) && !self.anew {
+            self.uids.push(key.clone());
+        }
         if !self.anew {
             self.keys.push(key);
         }

@@ -22,11 +22,13 @@ impl Model {
             self.now += 1;
             let was = before.workloads.get(&w.uid);
             let same = was.filter(|(_, was)| was.addresses == w.addresses && was.network == w.network);
+            self.services.remove(&w.uid);
             self.workloads.insert(w.uid.clone(), (same.map_or(self.now, |s| s.0), w.clone()));
         }
         for s in &delta.services {
             self.now += 1;
             let same = before.services.get(&s.key()).filter(|(_, was)| was.vips == s.vips);
+            self.workloads.remove(&s.key());
             self.services.insert(s.key(), (same.map_or(self.now, |s| s.0), s.clone()));
         }
         for name in &delta.removed {
@@ -67,6 +69,11 @@ fn key(n: u8) -> Str {
     arcstr::format!("ns{}/host{}", n % 2, n / 2)
 }
 
+/// Some workloads have the name of a service.
+fn uid(n: u8) -> Str {
+    if n < 20 { arcstr::format!("c//Pod/ns/p{n}") } else { key(n - 20) }
+}
+
 fn workload() -> impl Strategy<Value = Workload> {
     let services = vec(0..8_u8, 0..3);
     (0..24_u8, network(), vec(0..12_u8, 0..3), services, any::<(bool, bool)>(), 0..3_u8).prop_map(
@@ -75,7 +82,7 @@ fn workload() -> impl Strategy<Value = Workload> {
             services.sort();
             services.dedup();
             Workload {
-                uid: arcstr::format!("c//Pod/ns/p{id}"),
+                uid: uid(id),
                 network,
                 addresses: addresses.into_iter().map(address).collect(),
                 services: services.into(),
@@ -99,7 +106,7 @@ fn service() -> impl Strategy<Value = Service> {
 }
 
 fn delta() -> impl Strategy<Value = Delta> {
-    let removed = prop_oneof![(0..24_u8).prop_map(|id| arcstr::format!("c//Pod/ns/p{id}")), (0..8_u8).prop_map(key)];
+    let removed = prop_oneof![(0..24_u8).prop_map(uid), (0..8_u8).prop_map(key)];
     (vec(workload(), 0..6), vec(service(), 0..3), vec(removed, 0..4)).prop_map(|(workloads, services, removed)| Delta {
         workloads,
         services,
@@ -145,7 +152,7 @@ fn agree(snapshot: &Snapshot, model: &Model) -> Result<(), TestCaseError> {
 /// What differs is told, and what is told differs (services: or an endpoint of theirs does).
 fn told(change: &Change, before: &Snapshot, after: &Snapshot) -> Result<(), TestCaseError> {
     for n in 0..24 {
-        let uid = arcstr::format!("c//Pod/ns/p{n}");
+        let uid = uid(n);
         let serial = |s: &Snapshot| s.workload(&uid).map(|w| w.serial);
         prop_assert_eq!(change.workloads.contains(&uid), serial(before) != serial(after));
     }

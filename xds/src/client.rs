@@ -178,11 +178,12 @@ impl Client {
         let answer = connection::open(&self.config, self.keep_alive, queue).await?;
         self.status.opened();
         self.heard = Instant::now();
-        info!("connected to the control plane at {}", self.config.address);
         for request in self.session.begin(&self.config.identity) {
             send(&requests, &request)?;
         }
         let mut incoming = self.await_answer(answer).await?;
+        // Not before: one that refuses each stream is told of by its refusals.
+        info!("connected to the control plane at {}", self.config.address);
         let mut framing = Framing::new(LARGEST_RESOURCE);
         let often = self.config.timing.keep_alive;
         let mut confirm = interval_at(tokio::time::Instant::now() + often, often);

@@ -5,14 +5,16 @@ mod workload;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use bytes::Bytes;
 use cache::{
     Interner, Ports, Service, Str, Workload,
     model::{Gateway, GatewayDestination},
 };
 use prost::Message;
 
-use crate::proto::workload as proto;
+use crate::{
+    proto::workload as proto,
+    wire::{Fields, Value},
+};
 
 /// The longest string taken from the control plane, in bytes; names in Kubernetes are far shorter.
 const LONGEST: usize = 4096;
@@ -49,7 +51,7 @@ pub(crate) enum Unusable {
     /// An address that is neither IPv4 nor IPv6.
     #[error("an address has {0} bytes")]
     Address(usize),
-    /// A port beyond 65535.
+    /// A port beyond 65535, or 0 where it is dialled.
     #[error("{0} is no port")]
     Port(u32),
     /// A value that its enumeration does not have.
@@ -71,11 +73,19 @@ pub(crate) enum Resource {
     Service(Service),
 }
 
-/// Makes the content of an `istio.workload.Address` resource into what the cache holds.
-pub(crate) fn address(name: &Str, content: Bytes, names: &mut Interner) -> Result<Resource, Unusable> {
-    match proto::Address::decode(content)?.r#type.ok_or(Unusable::Empty)? {
-        proto::address::Type::Workload(workload) => workload::convert(name, workload, names).map(Resource::Workload),
-        proto::address::Type::Service(service) => service::convert(name, service, names).map(Resource::Service),
+/// Makes the content of an `istio.workload.Address` resource into what the cache holds. Of several workloads or services in it, which
+/// no one sends, the last counts.
+pub(crate) fn address(name: &Str, content: &[u8], names: &mut Interner) -> Result<Resource, Unusable> {
+    let mut of = (0, &[][..]);
+    for field in Fields::new(content) {
+        if let (number @ 1..=2, Value::Bytes(message)) = field? {
+            of = (number, message);
+        }
+    }
+    match of {
+        (1, message) => workload::convert(name, message, names).map(Resource::Workload),
+        (2, message) => service::convert(name, proto::Service::decode(message)?, names).map(Resource::Service),
+        _ => Err(Unusable::Empty),
     }
 }
 
@@ -123,7 +133,12 @@ fn port(port: u32) -> Result<u16, Unusable> {
 }
 
 fn ports(ports: &[proto::Port]) -> Result<Ports, Unusable> {
-    ports.iter().map(|p| Ok((port(p.service_port)?, port(p.target_port)?))).collect()
+    ports.iter().map(|p| Ok((service_port(p.service_port)?, port(p.target_port)?))).collect()
+}
+
+/// A port that is dialled; as a target, 0 means that each endpoint has its own.
+fn service_port(number: u32) -> Result<u16, Unusable> {
+    port(number).and_then(|port| if port == 0 { Err(Unusable::Port(0)) } else { Ok(port) })
 }
 
 fn texts(field: &'static str, all: &[String], names: &mut Interner) -> Result<Box<[Str]>, Unusable> {

@@ -269,3 +269,15 @@ fn hash(text: &str) -> u64 {
 fn shown(path: &Path) -> String {
     path.display().to_string().escape_debug().to_string()
 }
+
+/// The longest part of a message, in characters: names and values come from the file, and may be as long as that.
+const MOST_SHOWN: usize = 400;
+
+/// Cuts a part of a message that nobody would read to its end.
+fn cut(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(MOST_SHOWN) {
+        text.truncate(end);
+        text.push_str("...");
+    }
+    text
+}

@@ -176,3 +176,6 @@ impl Session {
         self.cache.replace_policies(all)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -111,6 +111,9 @@ pub(crate) fn text(bytes: &[u8]) -> Result<&str, Malformed> {
 
 /// Reads a number, and how many bytes it took.
 fn varint(bytes: &[u8]) -> Result<(u64, usize), Malformed> {
+    if let Some(&byte) = bytes.first().filter(|byte| **byte < 0x80) {
+        return Ok((byte.into(), 1));
+    }
     let mut value = 0_u64;
     for (i, byte) in bytes.iter().take(10).enumerate() {
         let part = u64::from(byte & 0x7f);

@@ -61,6 +61,34 @@ fn endpoints(cache: &Cache, key: &str) -> Vec<String> {
 }
 
 #[test]
+fn a_name_that_turns_from_workload_to_service_and_back_drops_the_old_one() {
+    let cache = cache();
+    let mut changes = cache.subscribe();
+    let name = service("x", &[]).key();
+    let pod = Workload { uid: name.clone(), ..pod("x", &["10.0.0.1"], &["ns/other"]) };
+    let holds = || {
+        let now = cache.load();
+        (now.workload_at("", ip("10.0.0.1")).is_some(), now.service_at("", ip("10.0.0.1")).is_some())
+    };
+    cache.apply(workloads([pod.clone()]));
+    changes.pending();
+    cache.apply(Delta { services: vec![service("x", &["10.0.0.1"])], ..Delta::default() });
+    assert_eq!(
+        (holds(), cache.load().workload_count(), cache.load().endpoint_count("ns/other")),
+        ((false, true), 0, 0)
+    );
+    let change = changes.pending().expect("both changed");
+    assert!(
+        change.workloads.contains(&name) && change.services.contains(&name) && change.services.contains("ns/other")
+    );
+    cache.apply(workloads([pod.clone()]));
+    assert_eq!((holds(), cache.load().service_count()), ((true, false), 0));
+    assert!(changes.pending().is_some_and(|change| change.services.contains(&name)));
+    cache.replace([pod], [service("x", &[])]);
+    assert_eq!((holds(), cache.load().workload_count(), cache.load().service_count()), ((false, false), 0, 1));
+}
+
+#[test]
 fn every_address_of_a_workload_finds_it_ipv4_mapped_or_not() {
     let cache = cache();
     cache.apply(workloads([pod("a", &["10.0.0.1", "fd00::1", "::ffff:10.0.0.2"], &[])]));
@@ -157,7 +185,7 @@ fn host_network_pods_share_the_address_of_their_node() {
 #[test]
 fn unknown_removals_are_ignored_and_an_unchanged_resource_costs_nothing() {
     let cache = cache();
-    assert!(cache.apply(workloads([pod("a", &["10.0.0.1"], &["ns/s"])])));
+    assert!(cache.replace([pod("a", &["10.0.0.1"], &["ns/s"])], []));
     assert!(cache.apply(services([service("s", &["10.1.0.1"])])));
     let mut subscription = cache.subscribe();
     assert_eq!(subscription.pending(), Some(Change::full()));
@@ -171,6 +199,17 @@ fn unknown_removals_are_ignored_and_an_unchanged_resource_costs_nothing() {
     assert!(!cache.replace([pod("a", &["10.0.0.1"], &["ns/s"])], [service("s", &["10.1.0.1"])]));
     assert!(Arc::ptr_eq(&before, &cache.snapshot.load_full()));
     assert_eq!((cache.state().swaps, subscription.pending()), (swaps, None));
+}
+
+#[test]
+fn the_first_whole_state_is_told_though_it_is_empty() {
+    let cache = cache();
+    let mut subscription = cache.subscribe();
+    subscription.pending();
+    assert!(!cache.replace([], []));
+    assert_eq!((subscription.pending(), cache.state().complete), (Some(Change::full()), true));
+    assert!(!cache.replace([], []));
+    assert_eq!(subscription.pending(), None);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use cache::{
 use serde_saphyr::Spanned;
 
 use super::{
-    FileError,
+    FileError, cut,
     schema::{
         Document, HealthPolicy, LocalFamilies, LocalLoadBalancer, LocalPolicy, LocalService, LocalTunnelProtocol,
         LocalWorkload, Mode, PortMap, Scope,
@@ -65,7 +65,7 @@ struct At {
 
 impl At {
     fn new(line: u64, kind: &str, namespace: &str, name: &str) -> Self {
-        Self { line, resource: format!("{kind} {}/{}", namespace.escape_debug(), name.escape_debug()) }
+        Self { line, resource: cut(format!("{kind} {}/{}", namespace.escape_debug(), name.escape_debug())) }
     }
 }
 
@@ -94,6 +94,12 @@ impl Builder {
                 return Err(self.invalid(&at, "workloadIps", reason));
             }
         }
+        if workload.addresses.is_empty() && workload.hostname.is_empty() && !workload.services.is_empty() {
+            self.warn(
+                &at,
+                format_args!("workloadIps: it is an endpoint without an address, which takes no connections"),
+            );
+        }
         self.lines.push(line);
         self.mesh.workloads.push(workload);
         Ok(())
@@ -116,6 +122,12 @@ impl Builder {
             if other != key {
                 let other = other.escape_debug();
                 self.warn(&at, format_args!("vips: {} is also an address of the service {other}", vip.1));
+            }
+        }
+        for vip in &service.vips {
+            if let Some(number) = self.addresses.get(vip) {
+                let workload = self.workload_named(*number);
+                self.warn(&at, format_args!("vips: {} is not steered, as {workload} has it", vip.1));
             }
         }
         for endpoint in endpoints.into_values() {
@@ -171,7 +183,13 @@ impl Builder {
     }
 
     fn invalid(&self, at: &At, field: &'static str, reason: String) -> FileError {
-        FileError::Invalid { path: self.path.clone(), line: at.line, resource: at.resource.clone(), field, reason }
+        FileError::Invalid {
+            path: self.path.clone(),
+            line: at.line,
+            resource: at.resource.clone(),
+            field,
+            reason: cut(reason),
+        }
     }
 
     fn warn(&mut self, at: &At, what: fmt::Arguments<'_>) {

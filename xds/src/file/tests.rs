@@ -1,3 +1,4 @@
+mod fuzz;
 mod reload;
 
 use std::{fmt::Write as _, path::Path};
@@ -210,6 +211,23 @@ fn an_address_may_be_shared_on_the_host_or_in_another_network() {
     let host = |name| pod(name, "192.168.0.1", "networkMode: HostNetwork");
     let text = format!("workloads:\n{}{}{}", host("a"), host("b"), pod("c", "192.168.0.1", "network: other"));
     assert_eq!(parse(&text).unwrap().workloads.len(), 3);
+}
+
+#[test]
+fn what_cannot_be_steered_is_a_warning_that_names_it() {
+    let text = format!(
+        "workloads:\n{}{}services:\n{}",
+        pod("a", "10.1.0.1", ""),
+        "- {uid: b, name: b, namespace: ns, workloadIps: [], services: {ns/h: {80: 80}}}\n",
+        service("h", "vips: [/10.1.0.1, /10.1.0.2], ports: {}"),
+    );
+    assert_eq!(
+        parse(&text).unwrap().warnings,
+        [
+            "mesh.yaml:3: workload ns/b: workloadIps: it is an endpoint without an address, which takes no connections",
+            "mesh.yaml:5: service ns/h: vips: 10.1.0.1 is not steered, as workload ns/a (line 2) has it",
+        ]
+    );
 }
 
 #[test]

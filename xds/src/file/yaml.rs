@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::de::IgnoredAny;
 use serde_saphyr::{DuplicateKeyPolicy, Location, Options};
 
-use super::{FileError, schema::Document, shown};
+use super::{FileError, cut, schema::Document, shown};
 
 /// Reads the text of a mesh file.
 pub(super) fn document(text: &str, path: &Path) -> Result<Document, FileError> {
@@ -28,7 +28,7 @@ pub(super) fn document(text: &str, path: &Path) -> Result<Document, FileError> {
         let said = error.to_string();
         let reason = said.strip_suffix(&format!(" at line {line}, column {column}")).unwrap_or(&said);
         let reason = reason.escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'");
-        FileError::Syntax { path: shown(path), line, column, field, reason }
+        FileError::Syntax { path: shown(path), line, column, field: cut(field), reason: cut(reason) }
     })
 }
 

@@ -112,8 +112,7 @@ impl Resources {
         let parts = Parts::read(resource);
         let name = parts.as_ref().map_or("", |parts| parts.name);
         let name = before.versions.name(name).cloned().unwrap_or_else(|| Str::from(convert::cut(name)));
-        let converted =
-            parts.map_err(Unusable::from).and_then(|parts| self.convert(&name, &parts, resource, before, names));
+        let converted = parts.map_err(Unusable::from).and_then(|parts| self.convert(&name, &parts, before, names));
         if let Err(why) = converted {
             self.rejected.push(Rejection { name, why });
         }
@@ -123,7 +122,6 @@ impl Resources {
         &mut self,
         name: &Str,
         parts: &Parts<'_>,
-        all: &Bytes,
         before: Before<'_>,
         names: &mut Interner,
     ) -> Result<(), Unusable> {
@@ -134,7 +132,7 @@ impl Resources {
         let (type_url, content) = parts.content.ok_or(Unusable::Missing("the resource"))?;
         match type_url {
             ADDRESS => {
-                let address = convert::address(name, all.slice_ref(content), names)?;
+                let address = convert::address(name, content, names)?;
                 let first = self.versions.set(name.clone(), Version::parse(parts.version));
                 // What is held already need not be held twice meanwhile, unless something else came under the name before it.
                 match address {

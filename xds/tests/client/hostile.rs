@@ -109,7 +109,7 @@ async fn garbage_in_a_resource_harms_only_that() {
     ];
     let complaint = stream.send(garbage, &[]).await.expect("it complains");
     assert!(
-        complaint.starts_with("6 of 7 resources cannot be used: \"garbage\": the bytes cannot be decoded: "),
+        complaint.starts_with("6 of 7 resources cannot be used: \"garbage\": the resource cannot be read: "),
         "{complaint}"
     );
     let rest = "\"empty\": it is neither a workload nor a service; \"other\": its type is \"type.googleapis.com/other\"; \

@@ -15,8 +15,14 @@ pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 impl Log {
     /// Collects from now on, as long as the guard is held.
     pub(crate) fn capture(&self) -> tracing::subscriber::DefaultGuard {
+        self.capture_from(tracing::Level::INFO)
+    }
+
+    /// Collects this level and those above it, of libraries too.
+    pub(crate) fn capture_from(&self, level: tracing::Level) -> tracing::subscriber::DefaultGuard {
         let log = self.clone();
-        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || log.clone());
+        let subscriber =
+            tracing_subscriber::fmt().with_max_level(level).with_ansi(false).with_writer(move || log.clone());
         tracing::subscriber::set_default(subscriber.finish())
     }
 

@@ -10,6 +10,7 @@ use tokio::{
 use tonic::{Status, transport::Identity};
 
 use crate::{
+    log::Log,
     plane::{Plane, pod, workload},
     world::{World, config},
 };
@@ -76,6 +77,31 @@ async fn a_bare_address_is_reached_by_tls_and_with_the_token_that_the_file_has_n
         stream.end(Status::unauthenticated("token has expired")).await;
     }
     assert_eq!(world.names().len(), 1);
+}
+
+#[tokio::test]
+async fn a_token_is_in_no_log_line_whatever_the_level() {
+    const SECRET: &str = "eyJhbGciOiJub25lIn0.c2VjcmV0LXNlY3JldA.x";
+    let log = Log::default();
+    let _guard = log.capture_from(tracing::Level::TRACE);
+    let authority = Authority::new();
+    fs::write(authority.path("token"), SECRET).unwrap();
+    let plane = Plane::start_secure(authority.identity("localhost")).await;
+    let world = World::start(authority.config(plane.address.port()));
+    let (mut stream, _) = plane.greet().await;
+    assert_eq!(stream.metadata.get("authorization").unwrap(), &format!("Bearer {SECRET}"));
+    stream.send(vec![workload(pod("web-1", [10, 1, 0, 1], "web"))], &[]).await;
+    world.until("the pod", |world| !world.names().is_empty()).await;
+    stream.end(Status::unauthenticated("token has expired")).await;
+    assert!(!world.failure().await.contains(SECRET));
+    // One that cannot be sent is a secret too.
+    fs::write(authority.path("token"), format!("{SECRET}\n{SECRET}")).unwrap();
+    world.until("the second token", |world| world.status.last_error().is_some_and(|e| e.contains("holds no"))).await;
+    world.stop().await;
+    assert!(log.lines("TRACE").len() > 10 && !log.lines("h2::").is_empty(), "nothing was logged");
+    assert_eq!(log.lines(SECRET), [""; 0]);
+    // Nor in pieces, or in the form that a dump of bytes has.
+    assert_eq!(log.lines("eyJhbGci"), [""; 0]);
 }
 
 #[tokio::test]

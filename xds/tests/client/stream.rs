@@ -9,7 +9,7 @@ use crate::{
 use prost::Message;
 use serde_json::json;
 use tonic::Status;
-use xds::proto::security;
+use xds::proto::{security, workload as api};
 
 const WEB: &str = "Kubernetes//Pod/shop/web-1";
 const DB: &str = "Kubernetes//Pod/shop/db-0";
@@ -71,6 +71,23 @@ async fn a_reused_address_and_the_removal_of_its_old_owner_come_together() {
     let now = world.cache.load();
     let holder = now.workload_at("", IpAddr::from([10, 1, 0, 1])).expect("the address is held");
     assert_eq!(holder.uid, DB);
+}
+
+#[tokio::test]
+async fn a_name_that_becomes_a_service_is_no_workload_any_more() {
+    let plane = Plane::start().await;
+    let world = World::of(&plane);
+    let (mut stream, _) = plane.greet().await;
+    let pod = || workload(api::Workload { uid: SERVICE.to_owned(), ..pod("web-1", [10, 1, 0, 1], "web") });
+    stream.send(vec![pod()], &[]).await;
+    let counts = || (world.cache.load().workload_count(), world.cache.load().service_count());
+    assert_eq!(counts(), (1, 0));
+    stream.send(vec![service("web", [10, 96, 0, 1])], &[]).await;
+    assert_eq!(counts(), (0, 1));
+    stream.send(vec![pod()], &[]).await;
+    assert_eq!(counts(), (1, 0));
+    stream.send(vec![], &[SERVICE]).await;
+    assert_eq!(counts(), (0, 0));
 }
 
 #[tokio::test]
