@@ -108,6 +108,11 @@ impl AccessLog {
         }
     }
 
+    /// Counts lines as dropped that could not be made.
+    pub fn skip(&self, lines: u64) {
+        self.shared.counts.dropped.fetch_add(lines, Ordering::Relaxed);
+    }
+
     /// Gives the writer what was queued, without waiting; to be called every 100 ms or so.
     pub fn hand_over(&mut self) {
         if self.pending.is_empty() {

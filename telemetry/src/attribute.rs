@@ -6,8 +6,8 @@ mod tests;
 
 use std::{net::IpAddr, sync::Arc};
 
-use abi::{Direction, Record};
-use cache::{Held, Service, Snapshot, Workload, model::GatewayDestination};
+use abi::{Direction, Record, record::flags};
+use cache::{Held, Service, Snapshot, Workload};
 
 pub use node::NodeAddresses;
 
@@ -68,40 +68,15 @@ pub fn attribute(record: &Record, direction: Direction, mesh: &Snapshot, network
 fn steered(record: &Record, mesh: &Snapshot, network: &str) -> Attribution {
     let destination = mesh.workload_at(network, record.remote.ip()).cloned();
     let dialled = record.original.ip();
+    let waypoint = record.flags & flags::WAYPOINT != 0;
     if let Some(service) = mesh.service_at(network, dialled) {
-        let waypoint = service.waypoint.as_ref().map(|w| &w.destination);
-        let waypoint = reaches(waypoint, record, destination.as_deref(), mesh);
         return Attribution { source: None, service: Some(service.clone()), destination, waypoint };
     }
     let Some(pod) = mesh.workload_at(network, dialled) else {
-        return Attribution { destination, ..Attribution::default() };
+        return Attribution { destination, waypoint, ..Attribution::default() };
     };
     let service = service_of_port(mesh, pod, record.original.port()).cloned();
-    let waypoint = pod.extra.as_ref().and_then(|e| e.waypoint.as_ref()).map(|w| &w.destination);
-    Attribution {
-        source: None,
-        service,
-        waypoint: reaches(waypoint, record, destination.as_deref(), mesh),
-        destination,
-    }
-}
-
-/// Tells whether the peer is the gateway that stands before what was dialled.
-fn reaches(
-    gateway: Option<&GatewayDestination>,
-    record: &Record,
-    peer: Option<&Held<Workload>>,
-    mesh: &Snapshot,
-) -> bool {
-    let endpoint_of = |key: &str| peer.is_some_and(|p| p.services.iter().any(|s| s.0 == *key));
-    match gateway {
-        None => false,
-        Some(GatewayDestination::Hostname(key)) => endpoint_of(key),
-        Some(GatewayDestination::Address(network, address)) => {
-            record.remote.ip() == *address
-                || mesh.service_at(network, *address).is_some_and(|service| endpoint_of(&service.key()))
-        }
-    }
+    Attribution { source: None, service, destination, waypoint }
 }
 
 /// Finds the service that a pod's port belongs to: by endpoint port, then by target port; of several the one in the pod's

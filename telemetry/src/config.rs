@@ -27,6 +27,8 @@ pub struct Config {
     pub max_connections: usize,
     /// Reports what the pod's own node opens (kubelet probes) too.
     pub include_node_traffic: bool,
+    /// What connections had moved before anyone watched them counts too.
+    pub adopt_history: bool,
     /// Cluster of workloads that name none.
     pub cluster_id: Str,
     /// Form of access-log lines.
@@ -41,6 +43,7 @@ impl Default for Config {
             max_series: 100_000,
             max_connections: 200_000,
             include_node_traffic: false,
+            adopt_history: false,
             cluster_id: Str::from("Kubernetes"),
             log_format: LogFormat::Text,
         }

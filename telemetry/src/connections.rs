@@ -12,6 +12,7 @@
 //! the table full is left out until a record finds room or the connection ends, and then has its whole totals: late, exact.
 
 mod recent;
+mod saved;
 #[cfg(test)]
 mod tests;
 
@@ -20,10 +21,12 @@ use rustc_hash::FxHashMap;
 use slab::Slab;
 
 use crate::{
+    check::Totals,
     families::Traffic,
     increment::{Advance, advance},
 };
 use recent::Recent;
+pub(crate) use saved::Saved;
 
 /// Ended connections that are remembered at least, so that a late record does not open them again.
 const REMEMBERED: usize = 1 << 15;
@@ -57,6 +60,8 @@ pub struct Change {
     pub by: Traffic,
     /// Some total was lower than before and left where it was.
     pub stale: bool,
+    /// It is watched again: its totals go on from where they are.
+    pub resumed: bool,
 }
 
 /// Why nothing comes of a record.
@@ -93,9 +98,12 @@ pub struct Connections<T> {
     /// Complete passes so far.
     passes: u32,
     in_pass: bool,
-    gone: Vec<u32>,
     watch: u32,
     watching_since_ns: u64,
+    /// What moved while nobody watched counts too.
+    history: bool,
+    /// Payload that is not counted: it moved while nobody watched.
+    uncounted: Totals,
 }
 
 impl<T> Connections<T> {
@@ -108,10 +116,21 @@ impl<T> Connections<T> {
             ended: Recent::new(REMEMBERED),
             passes: 0,
             in_pass: false,
-            gone: Vec::new(),
             watch: 0,
             watching_since_ns: 0,
+            history: false,
+            uncounted: Totals::default(),
         }
+    }
+
+    /// Has what moved while nobody watched counted, too.
+    pub fn with_history(self, history: bool) -> Self {
+        Self { history, ..self }
+    }
+
+    /// Returns the payload that was not counted, of all connections so far.
+    pub(crate) fn uncounted(&self) -> Totals {
+        self.uncounted
     }
 
     /// Returns how many connections are live.
@@ -135,8 +154,19 @@ impl<T> Connections<T> {
         self.slots.iter_mut().map(|(_, c)| c)
     }
 
-    /// Says that nobody watched until `since_ns`: what moved in between is not counted, so the next record of each known
-    /// connection sets where its totals go on from, and what began before and is not known is adopted.
+    /// Returns the live connection of a socket, to change what is kept with it.
+    pub(crate) fn of_cookie(&mut self, cookie: u64) -> Option<&mut Connection<T>> {
+        self.by_cookie.get(&cookie).map(|slot| &mut self.slots[*slot as usize])
+    }
+
+    /// Tells whether a record is of a connection, or a failure, that has ended already.
+    pub(crate) fn is_over(&self, kind: Kind, record: &Record) -> bool {
+        let time = if kind == Kind::Failed { record.now_ns } else { record.start_ns };
+        self.ended.contains((record.cookie, time))
+    }
+
+    /// Says that nobody watched until `since_ns`: what moved in between is not counted (but with history), so the next record of each
+    /// known connection sets where its totals go on from, and what began before and is not known is adopted.
     pub fn watch_again(&mut self, since_ns: u64) {
         self.watch = self.watch.wrapping_add(1);
         self.watching_since_ns = since_ns;
@@ -161,11 +191,15 @@ impl<T> Connections<T> {
             return Step::Nothing(Left::Repeated);
         }
         let Advance { mut by, stale } = advance(&mut known.last, record);
-        if known.watch != self.watch {
+        let resumed = known.watch != self.watch;
+        if resumed {
             known.watch = self.watch;
-            by = Traffic::default();
+            if !self.history {
+                self.uncounted.add(Totals { sent: by.sent, received: by.received, ..Totals::default() });
+                by = Traffic::default();
+            }
         }
-        let change = Change { by, stale, ..Change::default() };
+        let change = Change { by, stale, resumed, ..Change::default() };
         if kind == Kind::Closed {
             return Step::Ended(self.remove(slot), change);
         }
@@ -180,9 +214,16 @@ impl<T> Connections<T> {
         if kind != Kind::Closed && self.slots.len() >= self.capacity {
             return Step::Nothing(Left::Full);
         }
-        let adopted = kind != Kind::Established && record.start_ns < self.watching_since_ns;
-        let by = if adopted { Traffic::default() } else { advance(&mut Record::default(), record).by };
-        let begun_ns = if adopted { record.now_ns } else { record.start_ns };
+        let older = kind != Kind::Established && record.start_ns < self.watching_since_ns;
+        // The kernel leaves out of the totals what it is not to count of a connection that it adopted, and has it begin with that.
+        let adopted = older || record.flags & abi::record::flags::ADOPTED != 0;
+        let uncounted = older && !self.history;
+        let mut by = advance(&mut Record::default(), record).by;
+        if uncounted {
+            self.uncounted.add(Totals { sent: by.sent, received: by.received, ..Totals::default() });
+            by = Traffic::default();
+        }
+        let begun_ns = if older { record.now_ns } else { record.start_ns };
         let connection = Connection {
             last: *record,
             begun_ns,
@@ -190,7 +231,7 @@ impl<T> Connections<T> {
             seen: self.passes + u32::from(self.in_pass),
             watch: self.watch,
         };
-        let change = Change { opened: !adopted, adopted, by, stale: false };
+        let change = Change { opened: !adopted, adopted, by, ..Change::default() };
         if kind == Kind::Closed {
             self.ended.insert(identity);
             return Step::Ended(connection, change);
@@ -215,26 +256,25 @@ impl<T> Connections<T> {
         self.in_pass = true;
     }
 
-    /// Ends a pass. Connections that two complete passes in a row did not show, both begun after the connection was first
-    /// seen, have ended unnoticed: they leave and are given to `vanished`.
+    /// Ends a pass and lists the connections that two complete passes in a row did not show, both begun after the connection was first
+    /// seen: they have ended unnoticed, and are to be removed.
     ///
     /// A Closed record that comes for one later is late: what it might have added is not counted.
-    pub fn end_pass(&mut self, complete: bool, mut vanished: impl FnMut(Connection<T>)) {
+    pub fn end_pass(&mut self, complete: bool) -> Vec<u32> {
         self.in_pass = false;
         if !complete {
-            return;
+            return Vec::new();
         }
         self.passes += 1;
         let missed = |c: &Connection<T>| self.passes.saturating_sub(c.seen) >= MISSED_PASSES;
-        let mut gone = std::mem::take(&mut self.gone);
-        gone.extend(self.slots.iter().filter(|(_, c)| missed(c)).map(|(slot, _)| slot as u32));
-        for slot in gone.drain(..) {
-            vanished(self.remove(slot));
-        }
-        self.gone = gone;
+        self.slots.iter().filter(|(_, c)| missed(c)).map(|(slot, _)| slot as u32).collect()
     }
 
-    fn remove(&mut self, slot: u32) -> Connection<T> {
+    /// Removes a connection that has ended unnoticed.
+    ///
+    /// # Panics
+    /// When it is not there any more.
+    pub fn remove(&mut self, slot: u32) -> Connection<T> {
         let connection = self.slots.remove(slot as usize);
         self.by_cookie.remove(&connection.last.cookie);
         self.ended.insert((connection.last.cookie, connection.last.start_ns));

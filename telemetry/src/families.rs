@@ -3,11 +3,13 @@
 #[cfg(test)]
 pub(crate) mod fixture;
 mod metrics;
+mod saved;
 #[cfg(test)]
 mod tests;
 mod views;
 
 pub(crate) use metrics::{CONNECTION, Metric, SERVICE, WORKLOAD};
+pub(crate) use saved::Found;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -15,9 +17,11 @@ use arc_swap::ArcSwap;
 use cache::{Held, Service, Str, Workload};
 
 use crate::{
+    check::Totals,
     fragment::Fragment,
     labels::{ConnectionLabels, Flag, LabelCache, OwnText, Reporter},
     series::{Handle, Published, Table},
+    store::Texts,
 };
 use metrics::counter;
 use views::{PairView, SingleView};
@@ -83,6 +87,8 @@ pub struct Families {
     service: Table<Pair, { counter::SERVICE }>,
     workload: Table<Pair, { counter::WORKLOAD }>,
     connection: Table<Single, { counter::CONNECTION }>,
+    /// Where the texts of saved series are in the image.
+    texts: Texts,
     labels_swept_ns: u64,
 }
 
@@ -132,6 +138,7 @@ impl Families {
             workload: Table::new(max_series, IDLE, pair(&other.pod)),
             connection: Table::new(max_series, AFTER_CLOSE, single),
             labels,
+            texts: Texts::default(),
             labels_swept_ns: 0,
         }
     }
@@ -178,6 +185,24 @@ impl Families {
         self.connection.handle(&SingleView { own: &own, ends }, reporter, Flag::None, now_ns)
     }
 
+    /// Has a series of the service family that was added to be saved.
+    #[inline]
+    pub(crate) fn counted_service(&mut self, handle: &ServiceHandle) {
+        self.service.counted(handle);
+    }
+
+    /// As [`Families::counted_service`], of the workload family.
+    #[inline]
+    pub(crate) fn counted_workload(&mut self, handle: &WorkloadHandle) {
+        self.workload.counted(handle);
+    }
+
+    /// As [`Families::counted_service`], of one long connection.
+    #[inline]
+    pub(crate) fn counted_connection(&mut self, handle: &ConnectionHandle) {
+        self.connection.counted(handle);
+    }
+
     /// Retires what is idle, forgets labels out of use and publishes. To be called some ten times a second.
     pub fn maintain(&mut self, now_ns: u64) {
         self.service.retire(now_ns);
@@ -197,6 +222,17 @@ impl Families {
         self.connection.publish();
     }
 
+    /// Adds up the series of services and what was retired of them.
+    pub(crate) fn totals(&self) -> Totals {
+        let (counters, failed) = self.service.totals();
+        Totals {
+            closed: counters[counter::CLOSED],
+            failed,
+            sent: counters[counter::SENT],
+            received: counters[counter::RECEIVED],
+        }
+    }
+
     /// Returns what an exposition reads.
     pub fn reader(&self) -> Reader {
         Reader {
@@ -212,6 +248,18 @@ impl<const N: usize> Handle<Pair, N> {
     #[inline]
     pub fn opened(&self, now_ns: u64) {
         self.add(counter::OPENED, 1, now_ns);
+    }
+
+    /// Counts as many connections that were opened, unless they were adopted, and closed; on a handle of [`Flag::Reset`] they are closed
+    /// alone.
+    pub fn opened_and_closed(&self, opened: u64, closed: u64, now_ns: u64) {
+        self.add(counter::OPENED, opened, now_ns);
+        self.add(counter::CLOSED, closed, now_ns);
+    }
+
+    /// Counts as many failed connects, as [`Handle::failed`] counts one.
+    pub fn all_failed(&self, count: u64, now_ns: u64) {
+        self.add(counter::FAILED, count, now_ns);
     }
 
     /// Counts a closed connection; on a handle of [`Flag::Reset`] one that was reset.

@@ -66,6 +66,18 @@ pub enum Flag {
 }
 
 impl Flag {
+    /// Every flag.
+    pub(crate) const ALL: [Self; 8] = [
+        Self::None,
+        Self::Reset,
+        Self::Connect,
+        Self::ConnectRefused,
+        Self::ConnectTimeout,
+        Self::ConnectUnreachable,
+        Self::ConnectAbandoned,
+        Self::NoHealthyEndpoint,
+    ];
+
     /// Returns the label value.
     pub const fn value(self) -> &'static str {
         match self {

@@ -6,6 +6,7 @@
 
 pub mod accesslog;
 pub mod attribute;
+mod check;
 pub mod clock;
 pub mod config;
 pub mod connections;
@@ -18,6 +19,7 @@ pub mod labels;
 pub mod recorder;
 pub mod selfmetrics;
 pub mod series;
+pub mod store;
 pub mod switches;
 pub mod view;
 
@@ -28,7 +30,8 @@ pub use config::{Config, LogFormat};
 pub use exposition::{Exposition, Format, negotiate};
 pub use families::{Ends, Families, Traffic};
 pub use labels::{ConnectionLabels, Flag, Reporter};
-pub use recorder::{Recorder, new};
+pub use recorder::{Recorder, new, resume};
 pub use selfmetrics::SelfMetrics;
+pub use store::{Memory, SEGMENT, Saved, StoreError};
 pub use switches::{Switch, Switches};
 pub use view::ConnectionView;

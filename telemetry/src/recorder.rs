@@ -1,7 +1,10 @@
 //! The record path: one raw record in, counters and a log line out. Owned by the one record thread; nothing here waits.
 
+mod audit;
 mod kept;
 mod report;
+mod saved;
+mod sums;
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,12 +16,14 @@ use zerocopy::FromBytes;
 use crate::{
     accesslog::AccessLog,
     attribute::NodeAddresses,
+    check::Check,
     clock::Clock,
     config::Config,
-    connections::{Connections, Left, Step},
+    connections::{Change, Connection, Connections, Left, Step},
     exposition::Exposition,
     families::Families,
     selfmetrics::SelfMetrics,
+    store::{Heap, Saved, Store},
     switches::{Switch, Switches},
     view::ConnectionView,
 };
@@ -28,6 +33,10 @@ use report::Report;
 
 /// Of how many lifecycle records one has its lag measured; the first after each [`Recorder::maintain`] always has.
 const LAG_SAMPLE: u32 = 64;
+/// Rings there may be.
+const POSITIONS: usize = abi::ring::MAX_RINGS as usize;
+/// Connections that end together in what is saved.
+const SAVED_AT_ONCE: usize = 256;
 
 /// Takes records and keeps what they tell.
 #[derive(Debug)]
@@ -37,6 +46,7 @@ pub struct Recorder {
     report: Report,
     switches: Arc<Switches>,
     metrics: SelfMetrics,
+    check: Check,
     kernel: [u64; counter::COUNT as usize],
     /// How often monitoring had been turned on when last looked at.
     watches: u32,
@@ -44,9 +54,23 @@ pub struct Recorder {
     unwatched_ns: u64,
     lag_in: u32,
     now_ns: u64,
+    store: Store,
+    /// The image was made by a process before.
+    found: bool,
+    /// Where each ring goes on, as far as records were taken.
+    positions: [u64; POSITIONS],
+    /// The first time that monitoring is turned on goes on where a process before ended.
+    resumes: bool,
+    /// Connections that ended, as far as they are saved.
+    ended: u64,
+    /// What could not be saved, as far as it is counted.
+    unsaved: u64,
+    /// Cookies of connections that changed, and blocks of those that ended, since what is saved.
+    changed: Vec<u64>,
+    gone: Vec<u32>,
 }
 
-/// Builds the record path and what scrapes read of it.
+/// Builds the record path and what scrapes read of it; nothing of it outlives the process.
 pub fn new(
     config: Config,
     cache: Arc<Cache>,
@@ -55,22 +79,50 @@ pub fn new(
     clock: Arc<Clock>,
     log: AccessLog,
 ) -> (Recorder, Arc<Exposition>) {
+    let saved = Saved::open(Box::new(Heap::default())).expect("memory of this process is there and empty");
+    resume(config, cache, switches, node, clock, log, saved)
+}
+
+/// Builds the record path and goes on from what was saved. Switches are set after, as they are to be, before the first record.
+pub fn resume(
+    config: Config,
+    cache: Arc<Cache>,
+    switches: Arc<Switches>,
+    node: Arc<NodeAddresses>,
+    clock: Arc<Clock>,
+    log: AccessLog,
+    saved: Saved,
+) -> (Recorder, Arc<Exposition>) {
+    let Saved { store, found, before, watched, replaced } = saved;
     let registry = Registry::new();
     let metrics = SelfMetrics::register(&registry).expect("a new registry has none of these names");
     let families = Families::new(config.max_series, config.cluster_id.clone());
     let exposition = Arc::new(Exposition::new(families.reader(), registry, metrics.scrape.clone()));
-    let recorder = Recorder {
-        connections: Connections::new(config.max_connections),
+    let mut recorder = Recorder {
+        connections: Connections::new(config.max_connections).with_history(config.adopt_history),
         naming: Naming::new(cache, node, clock.clone(), metrics.clone(), config.include_node_traffic),
         report: Report::new(&config, families, switches.clone(), clock, log, metrics.clone()),
         watches: switches.times_monitored(),
         switches,
         metrics,
+        check: Check::default(),
         kernel: [0; counter::COUNT as usize],
         unwatched_ns: 0,
         lag_in: 0,
         now_ns: 0,
+        store,
+        found: before && !replaced,
+        positions: [0; POSITIONS],
+        resumes: false,
+        ended: 0,
+        unsaved: 0,
+        changed: Vec::new(),
+        gone: Vec::new(),
     };
+    recorder.restore(&found, watched, Clock::monotonic_ns());
+    if replaced {
+        recorder.kernel = Default::default();
+    }
     (recorder, exposition)
 }
 
@@ -83,8 +135,12 @@ impl Recorder {
         }
         let watches = self.switches.times_monitored();
         if watches != self.watches {
+            // Turned on once and for the first time, it goes on where a process before ended.
+            let goes_on = std::mem::take(&mut self.resumes) && watches == self.watches.wrapping_add(1);
             self.watches = watches;
-            self.connections.watch_again(self.unwatched_ns);
+            if !goes_on {
+                self.connections.watch_again(self.unwatched_ns);
+            }
         }
         match decode(bytes) {
             Some((kind, direction, record)) => self.take(kind, direction, &record),
@@ -128,18 +184,26 @@ impl Recorder {
         let keep = |record: &Record, begun_ns: u64| naming.keep(record, direction, begun_ns);
         match self.connections.observe(kind, record, keep) {
             Step::Live(connection, change) => {
+                naming.name(record, &mut connection.data);
                 self.report.moved(connection, &change);
+                let mut own = false;
                 if kind == Kind::Progress {
-                    self.report.progress(connection, &change);
+                    own = self.report.progress(connection, &change);
+                }
+                let moved = own || change != (Change { stale: change.stale, ..Change::default() });
+                if moved && !std::mem::replace(&mut connection.data.waits, true) {
+                    self.changed.push(record.cookie);
                 }
             }
             Step::Ended(mut connection, change) => {
+                naming.name(record, &mut connection.data);
                 self.report.moved(&mut connection, &change);
-                self.report.ended(connection, record.now_ns);
+                self.end(connection, record.now_ns);
             }
             Step::Replaced(connection) => {
                 self.metrics.vanished.inc();
-                self.report.ended(connection, record.now_ns);
+                self.report.audit.vanish(&connection.last);
+                self.end(connection, record.now_ns);
                 self.observe(kind, direction, record);
             }
             Step::Nothing(Left::Repeated) => self.metrics.discarded.repeated.inc(),
@@ -160,11 +224,24 @@ impl Recorder {
 
     /// Ends a pass. Only a complete one, which showed every socket, tells that what it did not show may be gone.
     pub fn end_pass(&mut self, complete: bool) {
-        let Self { connections, report, metrics, now_ns, .. } = self;
-        connections.end_pass(complete, |connection| {
-            metrics.vanished.inc();
-            report.ended(connection, *now_ns);
-        });
+        for some in self.connections.end_pass(complete).chunks(SAVED_AT_ONCE) {
+            for slot in some {
+                let mut connection = self.connections.remove(*slot);
+                self.metrics.vanished.inc();
+                self.report.audit.vanish(&connection.last);
+                let last = connection.last;
+                self.naming.name(&last, &mut connection.data);
+                self.end(connection, self.now_ns);
+            }
+            self.save();
+        }
+    }
+
+    fn end(&mut self, connection: Connection<Kept>, now_ns: u64) {
+        if connection.data.block != 0 {
+            self.gone.push(connection.data.block);
+        }
+        self.report.ended(connection, now_ns);
     }
 
     /// Takes the kernel's own counters, each a total summed over CPUs.
@@ -187,14 +264,15 @@ impl Recorder {
         }
     }
 
-    /// Hands lines to the writer, retires series, and shows scrapes what is new; to be called every 100 ms or so.
+    /// Hands lines to the writer, retires series, shows scrapes what is new, and saves; to be called every 100 ms or so, after a commit.
     pub fn maintain(&mut self, now_ns: u64) {
         self.now_ns = now_ns;
         self.lag_in = 0;
         if !self.switches.get(Switch::Monitoring) {
             self.unwatched_ns = now_ns;
         }
-        self.report.maintain(&mut self.connections, now_ns);
+        self.report.maintain(&mut self.connections, now_ns, &mut self.changed);
+        self.save();
         self.metrics.connections.set(i64::try_from(self.connections.live()).unwrap_or(i64::MAX));
     }
 

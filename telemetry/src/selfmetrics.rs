@@ -1,7 +1,8 @@
 //! The pipeline's measure of itself: how much it took in, what it lost and how late it is.
 
 use prometheus::{
-    Error, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, core::Collector,
+    Error, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    core::Collector,
 };
 
 /// The process's metrics about telemetry, each a held handle; made once and registered.
@@ -23,8 +24,14 @@ pub struct SelfMetrics {
     pub lost: Lost,
     /// Records that came by way of the aside map.
     pub aside: IntCounter,
+    /// Ends of connections that came added up.
+    pub summed: IntCounter,
     /// Connections that the kernel counted, by event.
     pub kernel: Kernel,
+    /// What part of ended connections is in metrics.
+    pub accounted: Accounted,
+    /// Self checks made.
+    pub checks: IntCounter,
     /// Access-log lines written.
     pub log_lines: IntCounter,
     /// Access-log lines dropped, since the queue was full or the writer failed.
@@ -33,9 +40,11 @@ pub struct SelfMetrics {
     pub connections: IntGauge,
     /// Connections for which the table of connections had no room.
     pub connections_overflow: IntCounter,
-    /// Connections older than the daemon, opened here.
+    /// Connections, series and texts for which there was no memory to save them.
+    pub unsaved: IntCounter,
+    /// Connections that were open before anyone watched them, opened here.
     pub adopted_source: IntCounter,
-    /// Connections older than the daemon, accepted here.
+    /// Connections that were open before anyone watched them, accepted here.
     pub adopted_destination: IntCounter,
     /// Connections taken as closed since they were gone from a whole snapshot.
     pub vanished: IntCounter,
@@ -88,6 +97,19 @@ pub struct Lost {
     pub no_storage: IntCounter,
 }
 
+/// What part of what the kernel said of ended connections is in metrics; 1 is all.
+#[derive(Clone, Debug)]
+pub struct Accounted {
+    /// Closed connections.
+    pub closed: Gauge,
+    /// Failed connects.
+    pub failed: Gauge,
+    /// Payload bytes sent.
+    pub sent_bytes: Gauge,
+    /// Payload bytes received.
+    pub received_bytes: Gauge,
+}
+
 /// What the kernel counted.
 #[derive(Clone, Debug)]
 pub struct Kernel {
@@ -135,7 +157,7 @@ impl SelfMetrics {
         let kernel = Kernel { established, closed, failed };
         let [adopted_source, adopted_destination] = make.counters(
             "meshd_connections_adopted_total",
-            "Connections that were open before the daemon saw them.",
+            "Connections that were open before anyone watched them.",
             "reporter",
             ["source", "destination"],
         )?;
@@ -157,7 +179,13 @@ impl SelfMetrics {
                 "meshd_telemetry_aside_total",
                 "Closes and failures that found the ring full and came by way of the aside map.",
             )?,
+            summed: make.counter(
+                "meshd_telemetry_summed_total",
+                "Closes and failures that found no room of their own and came added up: they are in every metric, but have no log line.",
+            )?,
             kernel,
+            accounted: make.accounted()?,
+            checks: make.counter("meshd_telemetry_checks_total", "Comparisons of metrics with the kernel's totals.")?,
             log_lines: make.counter("meshd_telemetry_log_lines_total", "Access-log lines written.")?,
             log_dropped: make.counter(
                 "meshd_telemetry_log_lines_dropped_total",
@@ -167,6 +195,10 @@ impl SelfMetrics {
             connections_overflow: make.counter(
                 "meshd_telemetry_connections_overflow_total",
                 "Connections for which the table of connections had no room.",
+            )?,
+            unsaved: make.counter(
+                "meshd_telemetry_unsaved_total",
+                "Connections, series and label texts that a restart forgets, since there was no memory to save them.",
             )?,
             adopted_source,
             adopted_destination,
@@ -187,6 +219,22 @@ impl SelfMetrics {
             map_entries: make.gauges("meshd_telemetry_map_entries", "Entries of a kernel map.", "map")?,
             map_capacity: make.gauges("meshd_telemetry_map_capacity", "Entries that a kernel map can hold.", "map")?,
         })
+    }
+
+    /// Iterates over the counters that go on across a restart, in the order in which they are saved.
+    pub(crate) fn saved(&self) -> impl Iterator<Item = &IntCounter> {
+        let (records, discarded, lost, kernel) = (&self.records, &self.discarded, &self.lost, &self.kernel);
+        [
+            [&records.established, &records.closed, &records.failed, &records.progress],
+            [&discarded.repeated, &discarded.late, &discarded.stale, &self.malformed],
+            [&lost.established, &lost.progress, &lost.connections, &lost.sent_bytes],
+            [&lost.received_bytes, &lost.no_storage, &kernel.established, &kernel.closed],
+            [&kernel.failed, &self.unattributed, &self.ignored_loopback, &self.ignored_node],
+            [&self.aside, &self.log_lines, &self.log_dropped, &self.connections_overflow],
+            [&self.adopted_source, &self.adopted_destination, &self.vanished, &self.summed],
+        ]
+        .into_iter()
+        .flatten()
     }
 
     /// Returns the gauges of a kernel map's entries and capacity; `map` is one of the names in [`abi::maps`].
@@ -235,6 +283,28 @@ impl Maker<'_> {
     ) -> Result<[IntCounter; N], Error> {
         let all = self.add(IntCounterVec::new(Opts::new(name, help), &[label]))?;
         Ok(values.map(|value| all.with_label_values(&[value])))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "one label of a closed set: no two values are hashed as one")]
+    fn accounted(&self) -> Result<Accounted, Error> {
+        let all = self.add(GaugeVec::new(
+            Opts::new(
+                "meshd_telemetry_accounted_ratio",
+                "What part of the kernel's totals of ended connections is in metrics, known losses apart; 1 is all.",
+            ),
+            &["of"],
+        ))?;
+        let of = |value: &str| {
+            let gauge = all.with_label_values(&[value]);
+            gauge.set(1.0);
+            gauge
+        };
+        Ok(Accounted {
+            closed: of("closed"),
+            failed: of("failed"),
+            sent_bytes: of("sent_bytes"),
+            received_bytes: of("received_bytes"),
+        })
     }
 
     fn lost(&self) -> Result<Lost, Error> {

@@ -5,9 +5,11 @@
 
 mod handle;
 mod row;
+mod saved;
 mod table;
 
 pub(crate) use row::{Row, Slot};
+pub(crate) use saved::{Restored, Saved, TEXTS, handle as restored, texts_of};
 pub(crate) use table::{Published, Standing, Table};
 
 pub use handle::Handle;

@@ -25,6 +25,8 @@ pub struct ConnectionView {
     pub remote: SocketAddr,
     /// What was dialled, where steering changed it.
     pub original: Option<SocketAddr>,
+    /// It was open before anyone watched it: it begins with its adoption.
+    pub adopted: bool,
     /// When it began, RFC 3339 with nanoseconds.
     pub start_time: String,
     /// How long it has lasted, ms.
@@ -110,6 +112,7 @@ impl ConnectionView {
             local: shown(last.local),
             remote: shown(last.remote),
             original: (!last.original.is_none()).then(|| shown(last.original)),
+            adopted: kept.adopted,
             start_time: rfc3339(kept.start_wall_ns),
             age_ms: ms_since(connection.begun_ns),
             reported_ms_ago: ms_since(last.now_ns),

@@ -92,11 +92,17 @@ impl Json {
         let record = &line.record;
         key(out, "dst.original");
         endpoint(out, record.original);
-        let waypoint = line.names.waypoint.then_some(line.names.destination.as_deref()).flatten();
-        name(out, "waypoint", waypoint.map(|w| &*w.name));
+        key(out, "waypoint");
+        match (line.names.waypoint, line.names.destination.as_deref()) {
+            (false, _) => out.extend_from_slice(b"null"),
+            (true, Some(waypoint)) => value_or_null(out, Some(&waypoint.name)),
+            (true, None) => quoted(out, |out| address(out, line.destination())),
+        }
         key(out, "reset");
         let reset = record.flags & abi::record::flags::RESET != 0;
-        out.extend_from_slice(if reset { b"true" } else { b"false" });
+        out.extend_from_slice(truth(reset));
+        key(out, "adopted");
+        out.extend_from_slice(truth(line.adopted));
         for (field, value) in [
             ("cookie", record.cookie),
             ("netns", record.netns),
@@ -110,6 +116,10 @@ impl Json {
             number(out, value);
         }
     }
+}
+
+fn truth(value: bool) -> &'static [u8] {
+    if value { b"true" } else { b"false" }
 }
 
 fn key(out: &mut Vec<u8>, key: &str) {

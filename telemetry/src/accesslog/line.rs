@@ -33,6 +33,8 @@ pub struct Line {
     pub start_ns: u64,
     /// How long it has lasted, ns.
     pub age_ns: u64,
+    /// It was open before anyone watched it: start and age are those of its adoption.
+    pub adopted: bool,
 }
 
 impl Line {

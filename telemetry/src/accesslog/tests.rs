@@ -81,6 +81,7 @@ fn line(names: [&str; 3], event: Event, record: Record) -> Line {
         time_ns: 1_726_301_966_552_709_932,
         start_ns: 1_726_301_966_549_976_030,
         age_ns: 2_733_902,
+        adopted: false,
     }
 }
 
@@ -234,6 +235,7 @@ fn json_reads_back_with_types_and_more_fields() {
         "dst.original": "10.96.0.10:80",
         "waypoint": null,
         "reset": true,
+        "adopted": false,
         "cookie": 77,
         "netns": 12,
         "rttvar": 21,

@@ -1,6 +1,10 @@
 //! A bounded memory of what ended lately.
 
+use std::collections::VecDeque;
+
 use rustc_hash::FxHashSet;
+
+use crate::store::ENDED_COUNT;
 
 /// Cookie and a time that tells uses of one socket apart.
 pub(super) type Identity = (u64, u64);
@@ -12,11 +16,13 @@ pub(super) struct Recent {
     generation: usize,
     young: FxHashSet<Identity>,
     old: FxHashSet<Identity>,
+    /// Those that are not saved yet.
+    fresh: VecDeque<Identity>,
 }
 
 impl Recent {
     pub(super) fn new(generation: usize) -> Self {
-        Self { generation, young: FxHashSet::default(), old: FxHashSet::default() }
+        Self { generation, young: FxHashSet::default(), old: FxHashSet::default(), fresh: VecDeque::new() }
     }
 
     pub(super) fn contains(&self, identity: Identity) -> bool {
@@ -24,11 +30,25 @@ impl Recent {
     }
 
     pub(super) fn insert(&mut self, identity: Identity) {
+        if self.fresh.len() >= ENDED_COUNT {
+            self.fresh.pop_front();
+        }
+        self.fresh.push_back(identity);
+        self.remember(identity);
+    }
+
+    /// Inserts one that is saved already.
+    pub(super) fn remember(&mut self, identity: Identity) {
         if self.young.len() >= self.generation {
             std::mem::swap(&mut self.young, &mut self.old);
             self.young.clear();
         }
         self.young.insert(identity);
+    }
+
+    /// Takes the oldest that is not saved yet.
+    pub(super) fn take_fresh(&mut self) -> Option<Identity> {
+        self.fresh.pop_front()
     }
 }
 

@@ -71,6 +71,11 @@ impl LabelCache {
         }
     }
 
+    /// Returns the fragment of a text that was rendered before this process began.
+    pub(crate) fn fragment(&mut self, text: &str) -> Fragment {
+        self.fragments.intern(text)
+    }
+
     /// Returns the `source_*` labels of a workload.
     pub fn source(&mut self, workload: Option<&Held<Workload>>) -> Fragment {
         let Some(workload) = workload else { return self.unknown.source.clone() };

@@ -21,12 +21,20 @@ pub(crate) struct Kept {
     /// When it began, ns since the Unix epoch; converted once, so that it never moves.
     pub(crate) start_wall_ns: u64,
     pub(crate) reporter: Reporter,
+    /// It was found open.
+    pub(crate) adopted: bool,
     /// Why it is not reported, if so.
     pub(crate) ignored: Option<Ignored>,
     /// Holds on its series, taken when the family first counts it.
     pub(super) service: Option<ServiceHandle>,
     pub(super) workload: Option<WorkloadHandle>,
     pub(super) connection: Option<ConnectionHandle>,
+    /// Its block in the image, 0 before it has one.
+    pub(super) block: u32,
+    /// It waits to be brought into the image.
+    pub(super) waits: bool,
+    /// It was put back from the image, and its names wait for what is known of it next.
+    pub(super) unnamed: bool,
 }
 
 /// What names connections.
@@ -59,25 +67,45 @@ impl Naming {
 
     /// Names a connection, and counts it where it is ignored or nobody is known.
     pub(super) fn keep(&self, record: &Record, direction: Direction, begun_ns: u64) -> Kept {
+        self.keep_all(record, direction, begun_ns, 1)
+    }
+
+    /// Names `count` connections that have everything in common.
+    pub(super) fn keep_all(&self, record: &Record, direction: Direction, begun_ns: u64, count: u64) -> Kept {
         let ignored = ignored(record, direction, &self.node, self.include_node);
         let names = match ignored {
             None => attribute(record, direction, &self.cache.load(), &self.network),
             Some(_) => Attribution::default(),
         };
         match ignored {
-            Some(Ignored::Loopback) => self.metrics.ignored_loopback.inc(),
-            Some(Ignored::Node) => self.metrics.ignored_node.inc(),
-            None if names.source.is_none() && names.destination.is_none() => self.metrics.unattributed.inc(),
+            Some(Ignored::Loopback) => self.metrics.ignored_loopback.inc_by(count),
+            Some(Ignored::Node) => self.metrics.ignored_node.inc_by(count),
+            None if names.source.is_none() && names.destination.is_none() => self.metrics.unattributed.inc_by(count),
             None => {}
         }
         Kept {
             names,
             start_wall_ns: self.clock.wall_ns(begun_ns),
             reporter: direction.into(),
+            adopted: false,
             ignored,
             service: None,
             workload: None,
             connection: None,
+            block: 0,
+            waits: false,
+            unnamed: false,
+        }
+    }
+
+    /// Names a connection that was put back from the image.
+    pub(super) fn name(&self, record: &Record, kept: &mut Kept) {
+        if std::mem::take(&mut kept.unnamed) && kept.ignored.is_none() {
+            let direction = match kept.reporter {
+                Reporter::Source => Direction::Outbound,
+                Reporter::Destination => Direction::Inbound,
+            };
+            kept.names = attribute(record, direction, &self.cache.load(), &self.network);
         }
     }
 }

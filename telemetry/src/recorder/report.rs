@@ -1,21 +1,24 @@
 //! From what happened to a connection to series and lines.
 
+mod sums;
+
 use std::{sync::Arc, time::Duration};
 
 use abi::Record;
 use nix::errno::Errno;
 
-use super::kept::Kept;
+use super::{audit::Audit, kept::Kept};
 use crate::{
     accesslog::{
         AccessLog,
         line::{Event, Line},
         time_text,
     },
+    check::Totals,
     clock::Clock,
     config::Config,
     connections::{Change, Connection, Connections},
-    families::{Ends, Families, Traffic},
+    families::{Ends, Families, ServiceHandle, Traffic, WorkloadHandle},
     labels::{ConnectionLabels, Flag, Reporter},
     selfmetrics::SelfMetrics,
     switches::{Switch, Switches},
@@ -30,8 +33,11 @@ pub(super) struct Report {
     switches: Arc<Switches>,
     metrics: SelfMetrics,
     long_ns: u64,
+    pub(super) audit: Audit,
     /// Some connection may have a series of its own.
     has_own_series: bool,
+    /// Lines written and dropped that are counted.
+    lines: (u64, u64),
 }
 
 impl Report {
@@ -44,7 +50,8 @@ impl Report {
         metrics: SelfMetrics,
     ) -> Self {
         let long_ns = u64::try_from(config.long_threshold.as_nanos()).unwrap_or(u64::MAX);
-        Self { families, log, clock, switches, metrics, long_ns, has_own_series: false }
+        let audit = Audit::default();
+        Self { families, log, clock, switches, metrics, long_ns, audit, has_own_series: false, lines: (0, 0) }
     }
 
     /// Counts what a record changed of a connection that was open until then.
@@ -54,9 +61,12 @@ impl Report {
         }
         let (last, kept) = (&connection.last, &mut connection.data);
         if kept.ignored.is_some() {
+            let (sent, received) = (change.by.sent, change.by.received);
+            self.audit.ignored.add(Totals { sent, received, ..Totals::default() });
             return;
         }
         if change.adopted {
+            kept.adopted = true;
             match kept.reporter {
                 Reporter::Source => self.metrics.adopted_source.inc(),
                 Reporter::Destination => self.metrics.adopted_destination.inc(),
@@ -64,30 +74,41 @@ impl Report {
         }
         self.hold(last, kept);
         let (traffic, now_ns) = (&change.by, last.now_ns);
+        let counts = change.opened || *traffic != Traffic::default();
         if let Some(service) = &kept.service {
             if change.opened {
                 service.opened(now_ns);
             }
             service.moved(traffic, now_ns);
+            if counts {
+                self.families.counted_service(service);
+            }
         }
         if let Some(workload) = kept.workload.as_ref().filter(|_| self.switches.get(Switch::WorkloadMetrics)) {
             if change.opened {
                 workload.opened(now_ns);
             }
             workload.moved(traffic, now_ns);
+            if counts {
+                self.families.counted_workload(workload);
+            }
         }
         if let Some(own) = &kept.connection {
             own.moved(traffic, now_ns);
+            if counts {
+                self.families.counted_connection(own);
+            }
         }
     }
 
-    /// Shows a connection that was found open by a report, if it is long by now.
-    pub(super) fn progress(&mut self, connection: &mut Connection<Kept>, change: &Change) {
+    /// Shows a connection that was found open by a report, if it is long by now; tells whether it has a new series of its own.
+    pub(super) fn progress(&mut self, connection: &mut Connection<Kept>, change: &Change) -> bool {
         let long = connection.last.now_ns.saturating_sub(connection.begun_ns) >= self.long_ns;
         if !long || connection.data.ignored.is_some() {
-            return;
+            return false;
         }
-        if connection.data.connection.is_none() && self.switches.get(Switch::ConnectionMetrics) {
+        let own = connection.data.connection.is_none() && self.switches.get(Switch::ConnectionMetrics);
+        if own {
             self.open_own_series(connection);
         }
         if self.switches.get(Switch::AccessLog) && !change.stale {
@@ -95,11 +116,13 @@ impl Report {
             let line = self.line(Event::Open, &connection.last, connection.begun_ns, &connection.data);
             self.log.push(Line { names, ..line });
         }
+        own
     }
 
     /// Counts the end of a connection, noticed at `now_ns`.
     pub(super) fn ended(&mut self, mut connection: Connection<Kept>, now_ns: u64) {
         if connection.data.ignored.is_some() {
+            self.audit.ignored.add(Totals { closed: 1, ..Totals::default() });
             return;
         }
         connection.last.now_ns = connection.last.now_ns.max(now_ns);
@@ -110,13 +133,19 @@ impl Report {
         let workloads = self.switches.get(Switch::WorkloadMetrics);
         if reset {
             let ends = self.ends(last, kept);
-            self.families.service(&ends, kept.reporter, Flag::Reset, now_ns).closed(now_ns);
+            self.count_service(&ends, kept.reporter, Flag::Reset, |service| service.closed(now_ns), now_ns);
             if workloads {
-                self.families.workload(&ends, kept.reporter, Flag::Reset, now_ns).closed(now_ns);
+                self.count_workload(&ends, kept.reporter, Flag::Reset, |workload| workload.closed(now_ns), now_ns);
             }
         } else {
-            kept.service.iter().for_each(|s| s.closed(now_ns));
-            kept.workload.iter().filter(|_| workloads).for_each(|w| w.closed(now_ns));
+            if let Some(service) = &kept.service {
+                service.closed(now_ns);
+                self.families.counted_service(service);
+            }
+            if let Some(workload) = kept.workload.as_ref().filter(|_| workloads) {
+                workload.closed(now_ns);
+                self.families.counted_workload(workload);
+            }
         }
         if let Some(own) = kept.connection.take() {
             own.leave(now_ns);
@@ -130,12 +159,13 @@ impl Report {
     /// Counts a failed connect.
     pub(super) fn failed(&mut self, record: &Record, kept: Kept) {
         if kept.ignored.is_some() {
+            self.audit.ignored.add(Totals { failed: 1, ..Totals::default() });
             return;
         }
         let (ends, flag, now_ns) = (self.ends(record, &kept), failure(record), record.now_ns);
-        self.families.service(&ends, kept.reporter, flag, now_ns).failed(now_ns);
+        self.count_service(&ends, kept.reporter, flag, |service| service.failed(now_ns), now_ns);
         if self.switches.get(Switch::WorkloadMetrics) {
-            self.families.workload(&ends, kept.reporter, flag, now_ns).failed(now_ns);
+            self.count_workload(&ends, kept.reporter, flag, |workload| workload.failed(now_ns), now_ns);
         }
         if self.switches.get(Switch::AccessLog) {
             let line = self.line(Event::Failed, record, record.start_ns, &kept);
@@ -144,21 +174,69 @@ impl Report {
     }
 
     /// Hands lines over, lets series of their own go where they were switched off, and publishes.
-    pub(super) fn maintain(&mut self, connections: &mut Connections<Kept>, now_ns: u64) {
+    /// `changed` is told the cookies of connections that lose theirs.
+    pub(super) fn maintain(&mut self, connections: &mut Connections<Kept>, now_ns: u64, changed: &mut Vec<u64>) {
         if self.has_own_series && !self.switches.effective(Switch::ConnectionMetrics) {
             self.has_own_series = false;
-            connections.iter_mut().filter_map(|c| c.data.connection.take()).for_each(|own| own.leave(now_ns));
+            for connection in connections.iter_mut() {
+                if let Some(own) = connection.data.connection.take() {
+                    own.leave(now_ns);
+                    changed.push(connection.last.cookie);
+                }
+            }
         }
         self.families.maintain(now_ns);
         self.log.hand_over();
-        let (lines, dropped) = (&self.metrics.log_lines, &self.metrics.log_dropped);
-        lines.inc_by(self.log.written().saturating_sub(lines.get()));
-        dropped.inc_by(self.log.dropped().saturating_sub(dropped.get()));
+        let lines = (self.log.written(), self.log.dropped());
+        self.metrics.log_lines.inc_by(lines.0.saturating_sub(self.lines.0));
+        self.metrics.log_dropped.inc_by(lines.1.saturating_sub(self.lines.1));
+        self.lines = lines;
+    }
+
+    /// Returns what the series of services hold, and those that were retired.
+    pub(super) fn totals(&self) -> Totals {
+        self.families.totals()
     }
 
     /// Waits until queued lines are through, for at most `limit`.
     pub(super) fn flush(&mut self, limit: Duration) -> bool {
         self.log.flush(limit)
+    }
+
+    /// The series, for who saves them and puts them back.
+    pub(super) fn families(&mut self) -> &mut Families {
+        &mut self.families
+    }
+
+    /// Notes that a connection was put back.
+    pub(super) fn found(&mut self, kept: &Kept) {
+        self.has_own_series |= kept.connection.is_some();
+    }
+
+    fn count_service(
+        &mut self,
+        ends: &Ends,
+        reporter: Reporter,
+        flag: Flag,
+        count: impl FnOnce(&ServiceHandle),
+        now_ns: u64,
+    ) {
+        let service = self.families.service(ends, reporter, flag, now_ns);
+        count(&service);
+        self.families.counted_service(&service);
+    }
+
+    fn count_workload(
+        &mut self,
+        ends: &Ends,
+        reporter: Reporter,
+        flag: Flag,
+        count: impl FnOnce(&WorkloadHandle),
+        now_ns: u64,
+    ) {
+        let workload = self.families.workload(ends, reporter, flag, now_ns);
+        count(&workload);
+        self.families.counted_workload(&workload);
     }
 
     /// Takes hold of the series that a connection counts into and has no hold of yet.
@@ -187,6 +265,7 @@ impl Report {
         let own = self.families.connection(&ends, kept.reporter, labels, last.now_ns);
         let Record { sent, received, retransmits, lost, .. } = *last;
         own.moved(&Traffic { sent, received, retransmits, lost }, last.now_ns);
+        self.families.counted_connection(&own);
         kept.connection = Some(own);
         self.has_own_series = true;
     }
@@ -206,6 +285,7 @@ impl Report {
             time_ns: self.clock.wall_ns(record.now_ns),
             start_ns: kept.start_wall_ns,
             age_ns: record.now_ns.saturating_sub(begun_ns),
+            adopted: kept.adopted,
         }
     }
 }

@@ -30,6 +30,15 @@ impl<L, const N: usize> Handle<L, N> {
         self.0.touch(now_ns);
     }
 
+    /// Returns the series' block in the image, 0 before it has one.
+    pub(crate) fn block(&self) -> u32 {
+        self.0.block.load(Relaxed)
+    }
+
+    pub(super) fn row(&self) -> &Row<L, N> {
+        &self.0
+    }
+
     /// Tells whether two handles hold the same series.
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)

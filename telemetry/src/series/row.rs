@@ -2,7 +2,7 @@
 
 use std::{
     hash::{BuildHasher, Hash},
-    sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
 };
 
 use hashbrown::Equivalent;
@@ -40,6 +40,10 @@ pub(crate) struct Row<L, const N: usize> {
     pub(super) live: AtomicU32,
     /// When it last changed, a [`tick`].
     pub(super) changed: AtomicU32,
+    /// Its block in the image, 0 before it has one.
+    pub(super) block: AtomicU32,
+    /// It waits to be brought into the image.
+    pub(super) waits: AtomicBool,
     pub(super) values: [AtomicU64; N],
 }
 
@@ -47,7 +51,8 @@ impl<L: Hash + Eq, const N: usize> Row<L, N> {
     pub(super) fn new(labels: L, reporter: Reporter, flag: Flag, place: u32, now_ns: u64) -> Self {
         let values = [const { AtomicU64::new(0) }; N];
         let (live, changed) = (AtomicU32::new(0), AtomicU32::new(tick(now_ns)));
-        Self { labels, reporter, flag, place, live, changed, values }
+        let (block, waits) = (AtomicU32::new(0), AtomicBool::new(false));
+        Self { labels, reporter, flag, place, live, changed, block, waits, values }
     }
 
     pub(super) fn hash(&self) -> u64 {
@@ -61,10 +66,11 @@ impl<L: Hash + Eq, const N: usize> Row<L, N> {
 }
 
 impl<L, const N: usize> Row<L, N> {
+    /// A counter never falls, also when it was told what no connection can have moved.
     #[inline]
     pub(super) fn add(&self, counter: usize, n: u64) {
         let value = &self.values[counter];
-        value.store(value.load(Relaxed).wrapping_add(n), Relaxed);
+        value.store(value.load(Relaxed).saturating_add(n), Relaxed);
     }
 
     #[inline]

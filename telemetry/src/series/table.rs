@@ -19,6 +19,9 @@ use crate::labels::{Flag, Reporter};
 /// Rows of one chunk: what a change to one row copies at the next publication.
 const CHUNK: usize = 256;
 
+/// Rows that may leave between two steps of the image, which tell of all of them at once.
+const MOST_LEFT: usize = 1024;
+
 type Chunk<L, const N: usize> = Vec<Option<Arc<Row<L, N>>>>;
 
 /// The rows as readers see them.
@@ -66,6 +69,9 @@ pub(crate) struct Table<L, const N: usize> {
     cursor: usize,
     swept_ns: u64,
     changed: bool,
+    /// Places of rows that wait to be brought into the image, and blocks of rows that have left.
+    pub(super) waiting: Vec<u32>,
+    pub(super) left: Vec<u32>,
     shared: Arc<ArcSwap<Published<L, N>>>,
 }
 
@@ -87,6 +93,8 @@ impl<L: Hash + Eq + Clone, const N: usize> Table<L, N> {
             cursor: 0,
             swept_ns: 0,
             changed: false,
+            waiting: Vec::new(),
+            left: Vec::new(),
             shared: Arc::new(ArcSwap::from_pointee(Published { chunks: Vec::new(), standing })),
         }
     }
@@ -134,10 +142,29 @@ impl<L: Hash + Eq + Clone, const N: usize> Table<L, N> {
         };
         self.swept_ns = now_ns;
         for _ in 0..share {
+            if self.left.len() >= MOST_LEFT {
+                break;
+            }
             self.cursor = if self.cursor + 1 >= places { 0 } else { self.cursor + 1 };
             self.retire_place(self.cursor, now_ns);
         }
         self.trim();
+    }
+
+    /// Adds up all rows and what was retired: counters, then failures.
+    pub(crate) fn totals(&self) -> ([u64; N], u64) {
+        let (mut counters, mut failed) = (self.standing.retired, self.standing.retired_failed);
+        for row in self.index.iter() {
+            match row.flag {
+                Flag::None | Flag::Reset => {
+                    for (sum, value) in counters.iter_mut().zip(&row.values) {
+                        *sum = sum.saturating_add(value.load(Relaxed));
+                    }
+                }
+                _ => failed = failed.saturating_add(row.values[0].load(Relaxed)),
+            }
+        }
+        (counters, failed)
     }
 
     /// Makes what was inserted and removed since the last call visible to readers.
@@ -161,7 +188,57 @@ impl<L: Hash + Eq + Clone, const N: usize> Table<L, N> {
         Arc::make_mut(&mut self.chunks[place as usize / CHUNK])[place as usize % CHUNK] = Some(Arc::clone(&row));
         self.index.insert_unique(hash, Arc::clone(&row), |row| row.hash());
         self.changed = true;
+        self.wait(&row);
         row
+    }
+
+    /// Has a row be brought into the image.
+    fn wait(&mut self, row: &Row<L, N>) {
+        // This thread alone writes it.
+        if !row.waits.load(Relaxed) {
+            row.waits.store(true, Relaxed);
+            self.waiting.push(row.place);
+        }
+    }
+
+    /// Has a series that was added to be brought into the image.
+    #[inline]
+    pub(crate) fn counted(&mut self, handle: &Handle<L, N>) {
+        self.wait(handle.row());
+    }
+
+    /// The row at a place.
+    pub(super) fn row(&self, place: u32) -> Option<&Arc<Row<L, N>>> {
+        self.chunks.get(place as usize / CHUNK)?.get(place as usize % CHUNK)?.as_ref()
+    }
+
+    /// Puts a row that was saved back; nothing if one of its label set is there.
+    pub(super) fn restore(
+        &mut self,
+        labels: L,
+        reporter: Reporter,
+        flag: Flag,
+        values: [u64; N],
+        now_ns: u64,
+    ) -> Option<Arc<Row<L, N>>> {
+        let hash = hash_of(&labels, reporter, flag);
+        if self.index.find(hash, |row| row.flag == flag && row.reporter == reporter && row.labels == labels).is_some() {
+            return None;
+        }
+        self.overflow_rows += usize::from(labels == self.other);
+        let row = self.insert(hash, labels, reporter, flag, now_ns);
+        row.values.iter().zip(values).for_each(|(to, value)| to.store(value, Relaxed));
+        Some(row)
+    }
+
+    /// What left, and what overflowed, for the image.
+    pub(super) fn standing_mut(&mut self) -> &mut Standing<N> {
+        self.changed = true;
+        &mut self.standing
+    }
+
+    pub(super) fn standing(&self) -> &Standing<N> {
+        &self.standing
     }
 
     fn retire_place(&mut self, place: usize, now_ns: u64) {
@@ -175,14 +252,21 @@ impl<L: Hash + Eq + Clone, const N: usize> Table<L, N> {
         }
         Arc::make_mut(&mut self.chunks[chunk])[at] = None;
         self.free.insert(row.place);
+        match row.block.load(Relaxed) {
+            0 => {}
+            block => self.left.push(block),
+        }
         self.overflow_rows -= usize::from(row.labels == self.other);
         match row.flag {
             Flag::None | Flag::Reset => {
                 for (retired, value) in self.standing.retired.iter_mut().zip(&row.values) {
-                    *retired += value.load(Relaxed);
+                    *retired = retired.saturating_add(value.load(Relaxed));
                 }
             }
-            _ => self.standing.retired_failed += row.values[0].load(Relaxed),
+            _ => {
+                let failed = &mut self.standing.retired_failed;
+                *failed = failed.saturating_add(row.values[0].load(Relaxed));
+            }
         }
         self.changed = true;
     }
