@@ -1,4 +1,5 @@
-//! `meshd doctor`: what this kernel and these rights allow, what is missing, and what that costs.
+//! `meshd doctor`: what this kernel and these rights allow, what is missing, and what that costs; and how the mesh state of the
+//! daemon that runs stands.
 
 use std::{
     fmt::Write as _,
@@ -6,17 +7,28 @@ use std::{
     process::ExitCode,
 };
 
+use anyhow::Context as _;
+
 use crate::{
+    ask,
     cli::Doctor,
     kernel::{Check, probe},
+    mesh::{self, Standing},
 };
 
 /// Prints the table; fails where something required is missing.
 pub fn run(flags: &Doctor) -> ExitCode {
     let checks = probe(flags.cgroup.as_deref(), &flags.proc);
+    let daemon = standing(flags).map_or_else(|error| format!("{error:#}"), |standing| standing.to_string());
     // Who closed our output still gets the exit code.
-    let _ = io::stdout().write_all(table(&checks).as_bytes());
+    let _ = io::stdout().write_all(format!("{}mesh state: {daemon}\n", table(&checks)).as_bytes());
     if checks.iter().all(|check| check.ok || !check.required) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Asks the daemon that runs.
+fn standing(flags: &Doctor) -> anyhow::Result<Standing> {
+    let answer = ask::get(flags.admin_address, mesh::PATH)?;
+    serde_json::from_reader(answer).with_context(|| format!("what answers at {} cannot be read", flags.admin_address))
 }
 
 /// One line a check; under one that failed, what that costs and what to do.

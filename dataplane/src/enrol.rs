@@ -1,5 +1,6 @@
 //! Enrols the network namespaces of this node's workloads: those that hold a workload's address.
 
+mod adoption;
 mod metrics;
 pub(crate) mod namespace;
 mod process;
@@ -22,9 +23,11 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    cli::Manage,
     health::{Condition, Readiness},
-    kernel,
+    kernel::{self, Kernel},
 };
+use adoption::Adoption;
 use metrics::Metrics;
 use process::{Inode, Processes};
 use roster::{Failures, Manager, Roster};
@@ -43,6 +46,7 @@ const SWEEP: Duration = Duration::from_secs(600);
 pub struct Enroller {
     cache: Arc<Cache>,
     manager: kernel::Manager,
+    waypoints: kernel::Waypoints,
     processes: Processes,
     /// The host's namespace and our own: never managed.
     never: Vec<Inode>,
@@ -51,6 +55,7 @@ pub struct Enroller {
     /// Addresses of this node's workloads, by uid.
     workloads: FxHashMap<Str, Box<[IpAddr]>>,
     roster: Roster,
+    adoption: Adoption,
     /// Told which addresses each namespace has.
     node: Arc<NodeAddresses>,
     /// When the signal's namespaces were last looked through, and which of them were gone then.
@@ -69,17 +74,17 @@ impl Manager for kernel::Manager {
 }
 
 impl Enroller {
-    /// Makes it; nothing is enrolled yet. `proc` is where the host's processes are seen; with `by_mesh` the workloads that
-    /// mesh state has on this node are enrolled, without it the CNI signal's word is only kept tidy. `node` is
-    /// told which addresses each namespace has.
+    /// Makes it; nothing is enrolled yet. `proc` is where the host's processes are seen; by [`Manage::Mesh`] the workloads that
+    /// mesh state has on this node are enrolled, else the CNI signal's word is only kept tidy. Whatever is managed is searched for older
+    /// connections. `node` is told which addresses each namespace has.
     ///
     /// # Errors
     /// `proc` cannot be read.
     pub fn new(
         cache: Arc<Cache>,
-        manager: kernel::Manager,
+        kernel: &Kernel,
         proc: &Path,
-        by_mesh: bool,
+        manage: Manage,
         node: Arc<NodeAddresses>,
         registry: &Registry,
     ) -> anyhow::Result<Self> {
@@ -89,12 +94,14 @@ impl Enroller {
         let never = processes.host().into_iter().chain([own]).collect();
         Ok(Self {
             cache,
-            manager,
+            manager: kernel.manager(),
+            waypoints: kernel.waypoints(),
             processes,
             never,
-            by_mesh,
+            by_mesh: manage == Manage::Mesh,
             workloads: FxHashMap::default(),
             roster: Roster::default(),
+            adoption: Adoption::new(kernel.adopter(), manage == Manage::All),
             node,
             swept: (Instant::now(), FxHashSet::default()),
             metrics: Metrics::register(registry)?,
@@ -102,7 +109,8 @@ impl Enroller {
         })
     }
 
-    /// Enrols until told to stop. It begins once the maps are programmed, so that a managed connection finds them so.
+    /// Enrols until told to stop. It begins once the maps are programmed, so that a managed connection finds them so; `looked` is told when
+    /// every namespace was looked into once.
     ///
     /// # Errors
     /// None that it recovers from; the result fits a required thread.
@@ -110,6 +118,7 @@ impl Enroller {
         mut self,
         runtime: &Handle,
         programmed: &CancellationToken,
+        looked: &CancellationToken,
         readiness: &Readiness,
         stop: &CancellationToken,
     ) -> anyhow::Result<()> {
@@ -118,11 +127,15 @@ impl Enroller {
             tokio::select! { () = programmed.cancelled() => {}, () = stop.cancelled() => {} }
         });
         let mut changed = true;
+        let mut left = self.enrolled_before();
         while !stop.is_cancelled() {
             changed |= changes.pending().is_some_and(|change| self.follow(&change));
-            if changed || self.missing() > 0 || !self.roster.holds() {
-                self.pass(readiness);
+            let search = self.search_is_due();
+            let due = changed || search || self.missing() > 0 || !self.roster.holds() || !left.is_empty();
+            if due && self.pass(readiness) {
+                self.leave(std::mem::take(&mut left));
             }
+            looked.cancel();
             if self.swept.0.elapsed() >= SWEEP {
                 self.sweep(readiness);
             }
@@ -138,6 +151,25 @@ impl Enroller {
             });
         }
         Ok(())
+    }
+
+    /// Lists the namespaces that a daemon before has enrolled for mesh state.
+    fn enrolled_before(&self) -> Vec<u64> {
+        let listed = self.manager.list().unwrap_or_else(|error| {
+            tracing::warn!(error = format!("{error:#}"), "the map of managed namespaces cannot be read");
+            Vec::new()
+        });
+        listed.into_iter().filter(|namespace| namespace.mesh).map(|namespace| namespace.netns).collect()
+    }
+
+    /// Takes those of these namespaces out that are not wanted any more.
+    fn leave(&mut self, left: Vec<u64>) {
+        for cookie in left.into_iter().filter(|cookie| !self.roster.has_enrolled(*cookie)) {
+            if let Err(error) = self.manager.remove(cookie) {
+                tracing::warn!(%error, "a namespace that is not the mesh's any more cannot be taken out");
+                self.metrics.map.inc();
+            }
+        }
     }
 
     /// Follows the mesh; tells whether a workload of this node came, moved or went.
@@ -170,13 +202,32 @@ impl Enroller {
         self.roster.missing(self.workloads.values())
     }
 
+    fn search_is_due(&mut self) -> bool {
+        self.adoption.due(&self.manager).unwrap_or_else(|error| {
+            tracing::warn!(error = format!("{error:#}"), "the map of signalled namespaces cannot be read");
+            self.metrics.map.inc();
+            false
+        })
+    }
+
     fn pass(&mut self, readiness: &Readiness) -> bool {
         let mut failures = Failures::default();
         let looked = self.roster.look(&self.processes, &self.never, namespace::visit, &mut self.manager, &mut failures);
         let wanted: FxHashSet<IpAddr> = self.workloads.values().flat_map(|a| a.iter().copied()).collect();
         self.node.set_pods(self.roster.addresses(&wanted));
+        // Before it is managed: a waypoint must not be sent to itself.
+        if let Err(error) = self.waypoints.set_namespaces(self.roster.addresses(&wanted)) {
+            failures.unwritten += 1;
+            failures.first.get_or_insert_with(|| error.to_string());
+        }
         let before = self.roster.enrolled();
         self.roster.settle(&wanted, &mut self.manager, &mut failures);
+        // After they are managed: so nothing is missed in between.
+        let unsearched = self.adoption.search(&mut self.roster);
+        self.metrics.adoption.inc_by(unsearched.len() as u64);
+        if let Some(error) = unsearched.first() {
+            tracing::warn!(error = format!("{error:#}"), "some connections older than meshd are not seen");
+        }
         let (enrolled, missing) = (self.roster.enrolled(), self.missing());
         if enrolled != before {
             tracing::info!(enrolled, missing, "network namespaces of this node's workloads");

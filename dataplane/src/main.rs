@@ -6,7 +6,7 @@ use clap::{CommandFactory, FromArgMatches};
 use dataplane::{
     app,
     cli::{Cli, Command, Run, without_empty_variables},
-    doctor, log, memory, version,
+    doctor, dump, explain, log, memory, rights, uninstall, version,
 };
 
 /// Exit code of a command line that makes no sense, as clap has it.
@@ -18,6 +18,9 @@ fn main() -> ExitCode {
     match cli.command {
         Command::Run(flags) => run(&flags),
         Command::Doctor(flags) => doctor::run(&flags),
+        Command::Dump(flags) => dump::run(&flags),
+        Command::Explain(flags) => explain::run(&flags),
+        Command::Uninstall(flags) => uninstall::run(&flags),
         Command::Version(flags) => version::run(&flags),
     }
 }
@@ -27,8 +30,11 @@ fn run(flags: &Run) -> ExitCode {
         eprintln!("error: {text}");
         return ExitCode::from(USAGE);
     }
-    memory::few_arenas();
-    let result = log::start(flags.log_level.into(), flags.log_format).and_then(|loggers| app::run(flags, loggers));
+    memory::small_heaps();
+    let result = log::start(flags.log_level.into(), flags.log_format).and_then(|loggers| {
+        rights::reduce()?;
+        app::run(flags, loggers)
+    });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -4,12 +4,17 @@
 #[cfg(target_env = "gnu")]
 const ARENAS: libc::c_int = 2;
 
-/// Has threads share few heaps; to be called before the first thread is started.
-pub fn few_arenas() {
+/// What is at least this large, bytes, goes back to the system once it is free. By default the limit rises with what was freed.
+#[cfg(target_env = "gnu")]
+const LARGE: libc::c_int = 256 << 10;
+
+/// Has threads share few heaps that keep nothing large; to be called before the first thread is started.
+pub fn small_heaps() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: the call sets a parameter of the allocator and touches no memory of ours.
+    // SAFETY: the calls set parameters of the allocator and touch no memory of ours.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, ARENAS);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
     }
 }
 

@@ -1,15 +1,23 @@
 //! Where the mesh state comes from, as the flags say.
 
 mod metrics;
+mod standing;
 
 use std::{net::IpAddr, sync::Arc};
 
 use anyhow::Context;
 use cache::Cache;
 use prometheus::Registry;
-use xds::{Status, file::MeshFile};
+use xds::{
+    Status,
+    file::{FileStatus, MeshFile},
+};
 
 use crate::{cli::Run, enrol::namespace::addresses, node, tasks::Tasks};
+pub use standing::Standing;
+
+/// Where the admin port tells how the mesh state stands.
+pub const PATH: &str = "/debug/mesh";
 
 /// A source of mesh state, ready to be followed.
 #[derive(Debug)]
@@ -20,6 +28,24 @@ pub enum Mesh {
     Istiod(Box<xds::Config>),
     /// None: everything is managed, nothing is named.
     None,
+}
+
+/// How the source that is followed fares.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A file.
+    File(Arc<FileStatus>),
+    /// istiod.
+    Istiod(Arc<Status>),
+    /// There is none.
+    None,
+}
+
+impl Source {
+    /// Returns how the connection to the control plane fares, where the state is from one.
+    pub fn control_plane(&self) -> Option<Arc<Status>> {
+        if let Self::Istiod(status) = self { Some(status.clone()) } else { None }
+    }
 }
 
 /// Opens the source that the flags name. A file is read here, so that its state is there, or refused, before the kernel is
@@ -39,21 +65,21 @@ pub fn open(flags: &Run, cache: &Arc<Cache>) -> anyhow::Result<Mesh> {
 }
 
 impl Mesh {
-    /// Follows the source from now on; returns how that fares where it is a control plane.
+    /// Follows the source from now on; returns how that fares.
     ///
     /// # Errors
     /// The registry has one of its metrics already.
-    pub fn follow(self, tasks: &Tasks, cache: Arc<Cache>, registry: &Registry) -> anyhow::Result<Option<Arc<Status>>> {
+    pub fn follow(self, tasks: &Tasks, cache: Arc<Cache>, registry: &Registry) -> anyhow::Result<Source> {
         let file = if let Self::File(file) = &self { Some(file.status()) } else { None };
         metrics::register(cache.clone(), file, registry)?;
         match self {
             Self::File(file) => {
-                let stop = tasks.stop().clone();
+                let (stop, status) = (tasks.stop().clone(), file.status());
                 tasks.task("mesh file", async move {
                     file.run(stop).await;
                     Ok(())
                 });
-                Ok(None)
+                Ok(Source::File(status))
             }
             Self::Istiod(config) => {
                 let status = Arc::new(Status::register(registry)?);
@@ -62,9 +88,9 @@ impl Mesh {
                     xds::run(*config, cache, told, stop).await;
                     Ok(())
                 });
-                Ok(Some(status))
+                Ok(Source::Istiod(status))
             }
-            Self::None => Ok(None),
+            Self::None => Ok(Source::None),
         }
     }
 }

@@ -12,7 +12,7 @@ use abi::maps;
 use anyhow::Context;
 use telemetry::{Clock, Recorder};
 
-use crate::kernel::{Snapshot, Source};
+use crate::kernel::{Counters, Snapshot, Source};
 use queries::Answer;
 pub use queries::Queries;
 
@@ -26,6 +26,10 @@ const IDLE: Duration = Duration::from_secs(1);
 const ANSWER: Duration = Duration::from_millis(5);
 /// How long the last log lines may take.
 const FLUSH: Duration = Duration::from_secs(1);
+/// Ends of connections that leave the aside map together.
+const ASIDE: usize = 256;
+/// Passes from one self check to the next: a minute where open connections report every 5 s.
+const CHECK: u32 = 12;
 /// Commands that may wait.
 const COMMANDS: usize = 16;
 
@@ -57,12 +61,21 @@ pub struct Thread {
     interval: Duration,
     commands: Receiver<Command>,
     answers: Vec<Answer>,
+    /// The kernel's counters when they were last read.
+    counters: Counters,
+    /// Passes until the next self check.
+    check_in: u32,
+    /// Records that were given up unread, as far as they are counted.
+    given_up: u64,
 }
 
 /// Makes the record thread's part and what speaks to it. `interval` is how often open connections report.
 pub fn new(recorder: Recorder, source: Source, interval: Duration) -> (Thread, Handle) {
     let (sender, commands) = sync_channel(COMMANDS);
-    (Thread { recorder, source, interval, commands, answers: Vec::new() }, Handle { commands: sender })
+    let counters = [0; maps::counter::COUNT as usize];
+    let thread =
+        Thread { recorder, source, interval, commands, answers: Vec::new(), counters, check_in: 1, given_up: 0 };
+    (thread, Handle { commands: sender })
 }
 
 impl Handle {
@@ -110,9 +123,12 @@ impl Thread {
     /// # Errors
     /// The ring cannot be waited for.
     pub fn run(mut self) -> anyhow::Result<()> {
+        self.resume();
         loop {
             match self.commands.recv_timeout(if self.answers.is_empty() { IDLE } else { ANSWER }) {
                 Ok(Command::Begin(done)) => {
+                    // What waits since a process before is counted before anybody asks.
+                    self.drain();
                     self.maintain();
                     let _ = done.send(());
                     if self.follow()?.is_break() {
@@ -144,6 +160,7 @@ impl Thread {
                 // A pass that took longer than the interval does not make the next ones follow at once.
                 pass_due = (pass_due + self.interval).max(now);
                 self.pass();
+                self.check_in = self.check_in.saturating_sub(1);
                 self.maintain();
             } else if now >= maintain_due {
                 maintain_due = now + MAINTAIN;
@@ -170,9 +187,46 @@ impl Thread {
         }
     }
 
+    /// Goes on where a process before ended.
+    fn resume(&mut self) {
+        let Self { recorder, source, .. } = self;
+        self.counters = source.counters().unwrap_or(self.counters);
+        let Some(positions) = recorder.positions() else { return };
+        if !source.resume(positions) {
+            tracing::warn!("these are not the rings that counters were saved with: they are read from where they are");
+        }
+        if let Err(error) = self.remove_taken() {
+            tracing::warn!(error = format!("{error:#}"), "what found the ring full cannot be read");
+        }
+    }
+
+    /// Removes what found the rings full and was taken by a process before that did not come to remove it.
+    fn remove_taken(&mut self) -> anyhow::Result<()> {
+        let Self { recorder, source, .. } = self;
+        for key in source.all_aside()? {
+            if recorder.is_over(&source.put_aside(&key)?) {
+                source.remove_aside(&key)?;
+            }
+        }
+        for key in source.all_sums()? {
+            if recorder.is_summed(&key) {
+                source.remove_sum(&key)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what the rings hold: a batch counts once what it came to is saved, and only then leaves its ring.
     fn drain(&mut self) {
         let Self { recorder, source, .. } = self;
-        source.drain_ring(&mut |record| recorder.record(record));
+        loop {
+            let more = source.take(&mut |record| recorder.record(record));
+            recorder.commit(source.positions());
+            source.publish();
+            if !more {
+                return;
+            }
+        }
     }
 
     /// Shows the recorder every open connection, as much at a time as the ring takes.
@@ -194,24 +248,30 @@ impl Thread {
     }
 
     fn show(&mut self, mut snapshot: Snapshot) -> anyhow::Result<bool> {
-        let Self { recorder, source, .. } = self;
-        while source.go_on(&mut snapshot, &mut |record| recorder.record(record))? {}
+        while self.source.go_on(&mut snapshot)? {
+            self.drain();
+        }
+        self.drain();
         Ok(snapshot.is_complete())
     }
 
-    /// Measures how full the kernel's maps are.
-    fn measure(&self) {
+    /// Measures how full the kernel's maps are, and counts what had to be given up of them.
+    fn measure(&mut self) {
         let usage = match self.source.usage() {
             Ok(usage) => usage,
             Err(error) => return tracing::warn!(error = format!("{error:#}"), "the kernel's maps cannot be measured"),
         };
         let metrics = self.recorder.metrics();
+        metrics.malformed.inc_by(usage.given_up - self.given_up);
+        self.given_up = usage.given_up;
         for (map, (used, capacity)) in [
             (maps::MANAGER, usage.manager),
             (maps::SIGNALLED, usage.signalled),
             (maps::SERVICES, usage.services),
             (maps::ENDPOINTS, usage.endpoints),
             (maps::ASIDE, usage.aside),
+            (maps::UNTOLD, usage.untold),
+            (maps::SUMS, usage.sums),
         ] {
             let (entries, room) = metrics.map(map);
             entries.set(used.into());
@@ -221,15 +281,57 @@ impl Thread {
 
     /// Reads what was put aside and what the kernel counted, and has the recorder do its housekeeping.
     fn maintain(&mut self) {
-        let Self { recorder, source, .. } = self;
-        if let Err(error) = source.drain_aside(&mut |record| recorder.record(record)) {
+        if let Err(error) = self.drain_aside().and_then(|()| self.drain_sums()) {
             tracing::warn!(error = format!("{error:#}"), "what found the ring full cannot be read");
         }
+        let Self { recorder, source, .. } = self;
         match source.counters() {
-            Ok(totals) => recorder.kernel_counters(&totals),
+            Ok(totals) => {
+                recorder.kernel_counters(&totals);
+                // What waits to be added up has been counted by the kernel and not yet been read.
+                if self.check_in == 0 && !source.sums_wait(&totals) {
+                    self.check_in = CHECK;
+                    if !recorder.check(&self.counters, &totals) {
+                        tracing::warn!(
+                            "metrics do not account for all that the kernel has told: see meshd_telemetry_accounted_ratio"
+                        );
+                    }
+                }
+                self.counters = totals;
+            }
             Err(error) => tracing::warn!(error = format!("{error:#}"), "the kernel's counters cannot be read"),
         }
         recorder.maintain(Clock::monotonic_ns());
+    }
+
+    /// Takes what was put aside: what that came to is saved before it is removed.
+    fn drain_aside(&mut self) -> anyhow::Result<()> {
+        let Self { recorder, source, .. } = self;
+        for some in source.aside()?.chunks(ASIDE) {
+            for key in some {
+                recorder.record(&source.put_aside(key)?);
+            }
+            recorder.commit(source.positions());
+            for key in some {
+                source.remove_aside(key)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what was added up, as [`Thread::drain_aside`] does.
+    fn drain_sums(&mut self) -> anyhow::Result<()> {
+        let Self { recorder, source, .. } = self;
+        for some in source.sums()?.chunks(ASIDE) {
+            for key in some {
+                recorder.sum(key, &source.sum(key)?);
+            }
+            recorder.commit(source.positions());
+            for key in some {
+                source.remove_sum(key)?;
+            }
+        }
+        Ok(())
     }
 
     /// Reads all there is a last time, after telemetry was detached.

@@ -40,8 +40,8 @@ impl Signals {
 }
 
 impl App {
-    /// Waits for a signal or for the first part that ends early, then drains. A second signal ends the process at once;
-    /// the kernel then detaches everything, since all links are of this process.
+    /// Waits for a signal or for the first part that ends early, then drains. A second signal ends the process at once, everything
+    /// detached or kept as the flag says.
     pub(super) async fn wait(self, mut signals: Signals, mut ended: Ended) -> anyhow::Result<()> {
         let result = tokio::select! {
             name = signals.next() => {
@@ -50,10 +50,14 @@ impl App {
             }
             error = ended.early() => Err(error),
         };
+        let pins = self.pins.clone();
         tokio::select! {
             () = self.drain() => result,
             name = signals.next() => {
                 tracing::warn!(signal = name, "ending at once");
+                if let Some(Err(error)) = pins.map(|pins| pins.uninstall(Duration::ZERO)) {
+                    tracing::warn!("{error:#}");
+                }
                 std::process::exit(130);
             }
         }
@@ -63,8 +67,14 @@ impl App {
         self.readiness.drain();
         // Steering stays until the end: connections opened meanwhile still find their service.
         within("the last records", LAST_RECORDS, async {
-            if let Err(error) = self.control.set(Switch::Monitoring, false).await {
-                tracing::warn!(%error, "telemetry could not be detached in order");
+            let told = match self.pins {
+                Some(_) => self.control.set(Switch::Monitoring, false).await.map_err(Into::into),
+                // It goes on counting; the next start reads it.
+                None if self.control.get(Switch::Monitoring) => self.monitor.clone().pause().await,
+                None => Ok(()),
+            };
+            if let Err(error) = told {
+                tracing::warn!(error = format!("{error:#}"), "telemetry could not be ended in order");
             }
         })
         .await;

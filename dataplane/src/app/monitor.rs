@@ -1,6 +1,6 @@
 //! Telemetry in the kernel and its reader, together: what monitoring on and off mean.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::{control::Programs, kernel::Kernel, record};
 
@@ -15,12 +15,21 @@ impl Monitor {
         Self { kernel: Mutex::new(Some(kernel)), record }
     }
 
+    /// Takes what there is a last time and leaves the programs attached.
+    pub(super) async fn pause(self: Arc<Self>) -> anyhow::Result<()> {
+        tokio::task::spawn_blocking(move || {
+            self.record.look()?;
+            self.record.end()
+        })
+        .await?
+    }
+
     /// Ends the record thread.
     pub(super) fn rest(&self) {
         self.record.quit();
     }
 
-    /// Takes every program out of the kernel.
+    /// Lets go of the programs: they are taken out of the kernel or stay there, as the options say.
     pub(super) fn unload(&self) {
         drop(self.lock().take());
     }

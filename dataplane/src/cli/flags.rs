@@ -50,16 +50,29 @@ pub struct Run {
     /// The cgroup v2 directory that programs attach to [default: the cgroup v2 root, found]
     #[arg(long, alias = "cgroup2-path", value_name = "PATH", env = "MESHD_CGROUP", help_heading = "Kernel")]
     pub cgroup: Option<PathBuf>,
+    /// Where programs, maps, saved counters and switches are pinned; mounted if it is not
+    #[arg(long, alias = "bpf-fs-path", value_name = "PATH", env = "MESHD_BPF_FS", help_heading = "Kernel")]
+    #[arg(default_value = "/sys/fs/bpf")]
+    pub bpf_fs: PathBuf,
+    /// What SIGTERM and ^C leave in the kernel
+    #[arg(long, value_enum, value_name = "WHAT", env = "MESHD_ON_EXIT", help_heading = "Kernel")]
+    #[arg(default_value = "detach")]
+    pub on_exit: OnExit,
     /// Where the host's processes are seen
     #[arg(long, value_name = "PATH", env = "MESHD_PROC", help_heading = "Kernel", default_value = "/proc")]
     pub proc: PathBuf,
     /// What makes a network namespace managed
     #[arg(long, value_enum, value_name = "BY", env = "MESHD_MANAGE", help_heading = "Kernel", default_value = "mesh")]
     pub manage: Manage,
-    /// Live connections that telemetry tells apart
+    /// Live connections that telemetry tells apart. (Room in the kernel for ends that wait keeps its size where another meshd is replaced)
     #[arg(long, value_name = "N", env = "MESHD_MAX_CONNECTIONS", help_heading = "Kernel", default_value_t = 200_000)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub max_connections: u32,
+    /// Records that can wait for each processor, a power of two; where another meshd is replaced, as many as that had [default: fewer
+    /// the more processors there are, 4 MiB in all]
+    #[arg(long, value_name = "N", env = "MESHD_RING_SLOTS", help_heading = "Kernel")]
+    #[arg(value_parser = clap::value_parser!(u32).range(16..=1 << 20))]
+    pub ring_slots: Option<u32>,
     /// Service addresses and ports that steering has room for
     #[arg(long, value_name = "N", env = "MESHD_MAX_SERVICES", help_heading = "Kernel", default_value_t = 65_536)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=4_000_000))]
@@ -68,6 +81,20 @@ pub struct Run {
     #[arg(long, value_name = "N", env = "MESHD_MAX_ENDPOINTS", help_heading = "Kernel", default_value_t = 524_288)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=16_000_000))]
     pub max_endpoints: u32,
+
+    /// Have connections between two managed sockets of this node go beside TCP once they have proved long (needs --monitoring)
+    #[arg(long, value_name = "BOOL", env = "MESHD_ACCELERATE", help_heading = "Kernel")]
+    #[arg(value_parser = go_bool, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(default_value = "false", hide_default_value = true, action = clap::ArgAction::Set)]
+    pub accelerate: bool,
+    /// Segments, both ways together, after which a connection has proved long
+    #[arg(long, value_name = "N", env = "MESHD_ACCELERATE_AFTER", help_heading = "Kernel", default_value_t = 64)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub accelerate_after: u32,
+    /// What a waypoint is told before the first byte of a connection; servers that speak first need none
+    #[arg(long, value_enum, value_name = "FORM", env = "MESHD_WAYPOINT_METADATA", help_heading = "Kernel")]
+    #[arg(default_value = "none")]
+    pub waypoint_metadata: Metadata,
 
     /// Telemetry as a whole, with the service metrics; without it no telemetry program is loaded
     #[arg(long, value_name = "BOOL", env = "MESHD_MONITORING", help_heading = "Telemetry")]
@@ -114,6 +141,11 @@ pub struct Run {
     #[arg(value_parser = go_bool, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(default_value = "false", hide_default_value = true, action = clap::ArgAction::Set)]
     pub include_node_traffic: bool,
+    /// Count connections that are older than meshd with all that they have moved, not from now on
+    #[arg(long, value_name = "BOOL", env = "MESHD_ADOPT_HISTORY", help_heading = "Telemetry")]
+    #[arg(value_parser = go_bool, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(default_value = "false", hide_default_value = true, action = clap::ArgAction::Set)]
+    pub adopt_history: bool,
 
     /// Where metrics are served; [::] is IPv4 too
     #[arg(
@@ -171,6 +203,26 @@ pub enum Manage {
     All,
 }
 
+/// What the end of the process leaves. (One that is killed leaves everything.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnExit {
+    /// Nothing
+    Detach,
+    /// Everything attached, for the next start to take over
+    Keep,
+}
+
+/// What a waypoint is told of what was dialled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Metadata {
+    /// Nothing
+    None,
+    /// Who connects and what was dialled, by PROXY protocol version 2
+    Proxy,
+    /// What was dialled, in Kmesh's form
+    Tlv,
+}
+
 /// How open connections report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Progress {
@@ -194,6 +246,16 @@ impl From<Progress> for crate::kernel::Progress {
         match progress {
             Progress::Snapshot => Self::Snapshot,
             Progress::Packet => Self::Packet,
+        }
+    }
+}
+
+impl From<Metadata> for crate::kernel::Metadata {
+    fn from(metadata: Metadata) -> Self {
+        match metadata {
+            Metadata::None => Self::None,
+            Metadata::Proxy => Self::Proxy,
+            Metadata::Tlv => Self::Tlv,
         }
     }
 }
@@ -227,9 +289,14 @@ impl Run {
             (self.workload_metrics, "--workload-metrics"),
             (self.connection_metrics, "--connection-metrics"),
             (self.access_log, "--access-log"),
+            // Only sockets that telemetry has given storage are found.
+            (self.accelerate, "--accelerate"),
         ];
         if let Some((_, name)) = finer.iter().find(|(on, _)| *on && !self.monitoring) {
             return Err(format!("{name} needs --monitoring"));
+        }
+        if self.ring_slots.is_some_and(|slots| !slots.is_power_of_two()) {
+            return Err("--ring-slots must be a power of two".into());
         }
         if !REPORT_INTERVAL.contains(&self.report_interval) {
             return Err("--report-interval must be from 100ms to 1h".into());

@@ -17,6 +17,8 @@ pub(super) struct Metrics {
     pub(super) namespace: IntCounter,
     /// Times that the map of managed namespaces could not be written.
     pub(super) map: IntCounter,
+    /// Times that a namespace could not be searched for older connections.
+    pub(super) adoption: IntCounter,
 }
 
 impl Metrics {
@@ -30,7 +32,7 @@ impl Metrics {
         let failures = IntCounterVec::new(
             Opts::new(
                 "meshd_enrol_failures_total",
-                "What kept a namespace from being enrolled or taken out, by reason.",
+                "What kept a namespace from being enrolled, taken out or searched for older connections, by reason.",
             ),
             &["reason"],
         )?;
@@ -45,6 +47,7 @@ impl Metrics {
             proc: failures.with_label_values(&["proc"]),
             namespace: failures.with_label_values(&["namespace"]),
             map: failures.with_label_values(&["map"]),
+            adoption: failures.with_label_values(&["adoption"]),
         })
     }
 }

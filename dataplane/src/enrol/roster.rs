@@ -53,6 +53,8 @@ struct Namespace {
     found: Instant,
     visited: Instant,
     enrolled: bool,
+    /// How many times telemetry had been attached when it was searched for older connections, while it is managed.
+    searched: Option<u64>,
 }
 
 impl Roster {
@@ -69,6 +71,11 @@ impl Roster {
     /// Tells whether a live namespace has this cookie.
     pub(super) fn knows(&self, cookie: u64) -> bool {
         self.namespaces.values().any(|n| n.seen.as_ref().is_some_and(|seen| seen.cookie == cookie))
+    }
+
+    /// Tells whether the namespace of this cookie is enrolled.
+    pub(super) fn has_enrolled(&self, cookie: u64) -> bool {
+        self.namespaces.values().any(|n| n.enrolled && n.seen.as_ref().is_some_and(|seen| seen.cookie == cookie))
     }
 
     /// Iterates over the namespaces that were looked into: their cookies, and their addresses, workloads' before others.
@@ -121,7 +128,9 @@ impl Roster {
                     match known {
                         Some(known) => known.holder = holder,
                         None => {
-                            let namespace = Namespace { holder, seen: None, found: now, visited: now, enrolled: false };
+                            let (found, visited) = (now, now);
+                            let namespace =
+                                Namespace { holder, seen: None, found, visited, enrolled: false, searched: None };
                             self.namespaces.insert(inode, namespace);
                         }
                     }
@@ -146,9 +155,11 @@ impl Roster {
                 let old = namespace.seen.replace(seen);
                 if let Some(old) =
                     old.filter(|old| namespace.seen.as_ref().is_some_and(|seen| seen.cookie != old.cookie))
-                    && std::mem::take(&mut namespace.enrolled)
                 {
-                    written(manager.remove(old.cookie), failures);
+                    namespace.searched = None;
+                    if std::mem::take(&mut namespace.enrolled) {
+                        written(manager.remove(old.cookie), failures);
+                    }
                 }
             }
             // Its last process has just ended.
@@ -171,6 +182,29 @@ impl Roster {
                 _ => {}
             }
         }
+    }
+
+    /// Has those namespaces searched that are managed, by mesh state or as `managed` tells of a cookie, and have not been since telemetry
+    /// was attached the `attached`th time. Returns what kept it from that.
+    pub(super) fn search(
+        &mut self,
+        attached: u64,
+        managed: impl Fn(u64) -> bool,
+        adopt: impl Fn(io::Result<OwnedFd>) -> anyhow::Result<()>,
+    ) -> Vec<anyhow::Error> {
+        let mut failed = Vec::new();
+        for (inode, namespace) in &mut self.namespaces {
+            let Some(seen) = &namespace.seen else { continue };
+            if !(namespace.enrolled || managed(seen.cookie)) {
+                namespace.searched = None;
+            } else if namespace.searched != Some(attached) {
+                match adopt(namespace.holder.open()) {
+                    Ok(()) => namespace.searched = Some(attached),
+                    Err(error) => failed.push(error.context(format!("network namespace {inode} cannot be searched"))),
+                }
+            }
+        }
+        failed
     }
 }
 

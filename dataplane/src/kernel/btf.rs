@@ -11,6 +11,7 @@ const MAGIC: u16 = 0xeb9f;
 const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
+const KIND_ENUM: u32 = 6;
 
 /// The kernel's type information, indexed.
 #[derive(Debug)]
@@ -48,9 +49,14 @@ impl Types {
 
     /// Finds every field the programs read.
     pub(super) fn offsets(&self) -> Result<Offsets> {
-        let structs = self.structs(&["sock", "tcp_sock"])?;
+        let structs = self.structs(&["sock", "tcp_sock", "socket", "file"])?;
+        let psock = self.structs(&["sk_psock"]).ok();
+        let psock =
+            |path: &str| psock.as_ref().and_then(|found| self.offset(found["sk_psock"], path).ok()).unwrap_or(NONE);
         let sock = |path: &str| self.offset(structs["sock"], path).with_context(|| missing("sock", path));
         let tcp = |path: &str| self.offset(structs["tcp_sock"], path).with_context(|| missing("tcp_sock", path));
+        let other =
+            |name: &'static str, path: &str| self.offset(structs[name], path).with_context(|| missing(name, path));
         Ok(Offsets {
             family: sock("__sk_common.skc_family")?,
             state: sock("__sk_common.skc_state")?,
@@ -68,7 +74,11 @@ impl Types {
             bytes_acked: tcp("bytes_acked")?,
             bytes_received: tcp("bytes_received")?,
             snd_una: tcp("snd_una")?,
+            snd_nxt: tcp("snd_nxt")?,
             write_seq: tcp("write_seq")?,
+            bytes_sent: tcp("bytes_sent")?,
+            bytes_retrans: tcp("bytes_retrans")?,
+            callbacks: tcp("bpf_sock_ops_cb_flags")?,
             total_retrans: tcp("total_retrans")?,
             lost: tcp("lost")?,
             segs_in: tcp("segs_in")?,
@@ -78,6 +88,18 @@ impl Types {
             rtt_min: tcp("rtt_min.s.v")?,
             mss_cache: tcp("mss_cache")?,
             snd_cwnd: tcp("snd_cwnd")?,
+            rcv_nxt: tcp("rcv_nxt")?,
+            copied_seq: tcp("copied_seq")?,
+            cookie: sock("__sk_common.skc_cookie")?,
+            unread: sock("sk_backlog.rmem_alloc")?,
+            low_mark: sock("sk_rcvlowat")?,
+            socket: sock("sk_socket")?,
+            file: other("socket", "file")?,
+            file_flags: other("file", "f_flags")?,
+            user_data: sock("sk_user_data")?,
+            redirected: psock("ingress_msg"),
+            zero_copy: self.enumerator("SOCK_ZEROCOPY").context("the kernel's enum sock_flags has no SOCK_ZEROCOPY")?,
+            reserved: 0,
         })
     }
 
@@ -85,6 +107,17 @@ impl Types {
     pub(super) fn has_helper(&self, name: &str) -> bool {
         let name = format!("\0{name}\0");
         self.bytes[self.strings.min(self.bytes.len())..].windows(name.len()).any(|found| found == name.as_bytes())
+    }
+
+    /// Finds the value of an enumerator.
+    fn enumerator(&self, name: &str) -> Option<u32> {
+        (1..self.types.len() as u32).filter(|id| self.kind(*id).is_ok_and(|kind| kind == KIND_ENUM)).find_map(|id| {
+            let at = self.at(id).ok()?;
+            let entries = word(&self.bytes, at + 4).ok()? as usize & 0xffff;
+            let entry = (0..entries).map(|i| at + 12 + 8 * i);
+            let mut named = entry.filter(|at| word(&self.bytes, *at).is_ok_and(|called| self.string_is(called, name)));
+            word(&self.bytes, named.next()? + 4).ok()
+        })
     }
 
     fn structs<'a>(&self, names: &[&'a str]) -> Result<HashMap<&'a str, u32>> {
@@ -184,7 +217,7 @@ fn trailing(kind: u32, entries: usize) -> Result<usize> {
         2 | 7..=12 | 16 | 18 => 0,
         1 | 14 | 17 => 4,
         KIND_ARRAY => 12,
-        6 | 13 => 8 * entries,
+        KIND_ENUM | 13 => 8 * entries,
         KIND_STRUCT | KIND_UNION | 15 | 19 => 12 * entries,
         other => bail!("unknown kind of type {other}"),
     })
@@ -203,6 +236,7 @@ mod tests {
         assert_eq!((offsets.remote_port, offsets.local_port), (12, 14));
         assert_eq!((offsets.family, offsets.state), (16, 18));
         assert!(offsets.bytes_acked > offsets.error);
+        assert_eq!(types.enumerator("SOCK_DONE"), Some(1));
         assert!(types.has_helper("BPF_FUNC_skc_to_tcp_sock"));
         assert!(!types.has_helper("BPF_FUNC_skc_to"));
     }

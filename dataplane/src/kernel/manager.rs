@@ -88,6 +88,14 @@ impl Manager {
         Ok(all.into_values().collect())
     }
 
+    /// Lists the namespaces that the CNI signal enrolled, by cookie.
+    ///
+    /// # Errors
+    /// The map could not be read.
+    pub fn signalled(&self) -> Result<Vec<u64>> {
+        Ok(self.maps().signalled.keys().collect::<Result<_, _>>()?)
+    }
+
     fn maps(&self) -> MutexGuard<'_, Maps> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -80,6 +80,8 @@ impl Handle {
         | Map::HashMap(data)
         | Map::PerCpuArray(data)
         | Map::RingBuf(data)
+        | Map::SockHash(data)
+        | Map::LruHashMap(data)
         | Map::SkStorage(data)) = map
         else {
             anyhow::bail!("map {name} is of a kind that no one expects");

@@ -5,7 +5,8 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use aya::{Btf, Ebpf};
 
-use super::{Options, btf, cgroup, explain, netns, object, telemetry};
+use super::{Options, accelerate, adopt, btf, cgroup, explain, netns, object, telemetry};
+use crate::rights;
 
 /// One thing that meshd needs or profits from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,14 +30,10 @@ const TELEMETRY: &str = "no connection is observed: --monitoring does not start"
 const NEWER: &str = "run Linux 6.1 or newer";
 const RIGHTS: &str = "run as root, or with CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON, CAP_SYS_ADMIN and CAP_SYS_PTRACE";
 
-/// The capabilities that are needed, by their numbers in `linux/capability.h`.
-const CAPABILITIES: [(u32, &str); 5] =
-    [(12, "CAP_NET_ADMIN"), (19, "CAP_SYS_PTRACE"), (21, "CAP_SYS_ADMIN"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
-
 /// Looks for everything, loading each program by itself and attaching none. `cgroup` is the directory meshd would attach to, if not the
 /// cgroup v2 root; `proc` is where the host's processes are seen.
 pub fn probe(cgroup: Option<&Path>, proc: &Path) -> Vec<Check> {
-    let mut checks = vec![kernel(), capabilities(proc), types(), host(proc), directory(cgroup, proc)];
+    let mut checks = vec![kernel(), capabilities(), filter(), types(), host(proc), directory(cgroup, proc)];
     checks.extend(programs(proc));
     checks
 }
@@ -63,26 +60,24 @@ fn kernel() -> Check {
 
 /// Names the capabilities that this process should have and has not, and what to do about it.
 pub(super) fn rights() -> Result<()> {
-    missing_capabilities(Path::new("/proc")).with_context(|| format!("this process may not do its work; {RIGHTS}"))
+    missing_capabilities().with_context(|| format!("this process may not do its work; {RIGHTS}"))
 }
 
-fn missing_capabilities(proc: &Path) -> Result<()> {
-    let bits = effective(&proc.join("self/status"))?;
-    let missing: Vec<_> =
-        CAPABILITIES.iter().filter(|(number, _)| bits >> number & 1 == 0).map(|(_, name)| *name).collect();
+fn missing_capabilities() -> Result<()> {
+    let missing = rights::missing()?;
     anyhow::ensure!(missing.is_empty(), "missing: {}", missing.join(", "));
     Ok(())
 }
 
-fn capabilities(proc: &Path) -> Check {
-    let found = missing_capabilities(proc).map(|()| "all that are needed".to_owned());
+fn capabilities() -> Check {
+    let found = missing_capabilities().map(|()| "all that are needed".to_owned());
     check("capabilities", found, "programs can not be loaded, or the namespaces of pods not be found", RIGHTS)
 }
 
-fn effective(status: &Path) -> Result<u64> {
-    let status = std::fs::read_to_string(status).with_context(|| format!("cannot read {}", status.display()))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:")).context("no line CapEff")?;
-    u64::from_str_radix(line.trim(), 16).context("CapEff is no number")
+fn filter() -> Check {
+    let found = rights::filters().map(|()| "supported".to_owned());
+    let costs = "meshd does its work, but whoever took it over could write files and run programs";
+    optional("system call filter (seccomp)", found, costs, "run a kernel built with CONFIG_SECCOMP_FILTER=y")
 }
 
 fn types() -> Check {
@@ -125,10 +120,10 @@ fn programs(proc: &Path) -> Vec<Check> {
         max_connections: 1,
         max_services: 1,
         max_endpoints: 1,
-        ring_bytes: u32::try_from(super::sys::page_size()).unwrap_or(4096),
+        ring_slots: Some(16),
         ..Options::default()
     };
-    let loaded = btf::kernel().and_then(|types| object::load(&small, &types));
+    let loaded = btf::kernel().and_then(|types| object::load(&small, &types, None, 0));
     let mut ebpf = match loaded {
         Ok(ebpf) => ebpf,
         Err(error) => return vec![check("maps", Err(error), STEERING, RIGHTS)],
@@ -141,7 +136,28 @@ fn programs(proc: &Path) -> Vec<Check> {
     }
     let costs = "open connections report by their packets: idle ones are not seen, and two programs run per packet";
     checks.push(optional("iterator over socket storage", iterator(&mut ebpf), costs, "run Linux 5.9 or newer"));
+    let costs = "connections older than meshd, or than their pod's enrolment, are not seen";
+    checks.push(optional("iterator over TCP sockets", older(&mut ebpf), costs, NEWER));
+    let costs = "--accelerate does not work";
+    checks.push(optional(
+        "socket redirect",
+        redirect(&mut ebpf),
+        costs,
+        "run a kernel built with CONFIG_NET_SOCK_MSG=y",
+    ));
     checks
+}
+
+fn redirect(ebpf: &mut Ebpf) -> Result<String> {
+    accelerate::load_message(ebpf)?;
+    accelerate::load_join(ebpf, &Btf::from_sys_fs().context("cannot read the kernel's types")?)?;
+    Ok("loads".to_owned())
+}
+
+fn older(ebpf: &mut Ebpf) -> Result<String> {
+    let btf = Btf::from_sys_fs().context("cannot read the kernel's types")?;
+    adopt::load(ebpf, &btf)?;
+    Ok("loads".to_owned())
 }
 
 fn iterator(ebpf: &mut Ebpf) -> Result<String> {

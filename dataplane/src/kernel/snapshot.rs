@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::sys;
+use super::bpf;
 
 /// Walks of one pass. The second finds what the first missed; more are needed only while connections come by the thousand a walk.
 const WALKS: u32 = 16;
@@ -64,5 +64,5 @@ impl Snapshot {
 }
 
 fn begin(link: &OwnedFd) -> Result<File> {
-    sys::begin_iteration(link.as_fd()).context("cannot iterate over socket storage")
+    bpf::begin_iteration(link.as_fd()).context("cannot iterate over socket storage")
 }

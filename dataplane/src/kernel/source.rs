@@ -3,12 +3,13 @@
 use std::{
     os::fd::OwnedFd,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use abi::{
     Record,
     maps::{self as sizes, counter, setting},
+    sum::{Sum, SumKey},
 };
 use anyhow::{Context as _, Result};
 use aya::{
@@ -16,13 +17,31 @@ use aya::{
     maps::{Array, HashMap, MapData, MapError, PerCpuArray},
 };
 
-use super::{Options, map::Handle, ring::Ring, snapshot::Snapshot, steering};
+use super::{
+    Options,
+    map::Handle,
+    ring::{Rings, Size},
+    snapshot::Snapshot,
+    steering, sys,
+};
 
 /// Slot in which telemetry leaves the iterator's link while it is attached.
 pub(super) type Iterator = Arc<Mutex<Option<Arc<OwnedFd>>>>;
 
-type Counters = [u64; counter::COUNT as usize];
-type AsideKey = [u64; 2];
+/// The kernel's counters, by the numbers in [`counter`].
+pub type Counters = [u64; counter::COUNT as usize];
+type Entries = HashMap<MapData, [u64; 2], [u8; size_of::<Record>()]>;
+
+/// Far above what any program takes.
+const SETTLED: Duration = Duration::from_millis(50);
+
+/// By what the end of a connection that found the ring full is found.
+#[derive(Clone, Copy, Debug)]
+pub struct AsideKey {
+    untold: bool,
+    /// Socket cookie and begin.
+    key: [u64; 2],
+}
 
 /// How full the maps are: entries in use, and how many they can hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,18 +56,24 @@ pub struct Usage {
     pub endpoints: (u32, u32),
     /// Ends of connections that wait because the ring was full.
     pub aside: (u32, u32),
-    /// Bytes that wait in the ring, and its size.
-    pub ring_bytes: (u64, u64),
+    /// Those of connections that were never heard of.
+    pub untold: (u32, u32),
+    /// What these were added up to when there were too many of them.
+    pub sums: (u32, u32),
+    /// Records that wait in the rings, and how many those can hold.
+    pub ring: (u64, u64),
     /// Times that service map or endpoint map had no room.
     pub steering_refused: u64,
-    /// Times that records of the ring were given up because a length could not be true.
-    pub ring_broken: u64,
+    /// Records of the rings that were given up because a slot held what can not be true.
+    pub given_up: u64,
 }
 
 /// The one reader of what the telemetry programs write.
 pub struct Source {
-    ring: Ring,
-    aside: HashMap<MapData, AsideKey, [u8; size_of::<Record>()]>,
+    ring: Rings,
+    aside: Entries,
+    untold: Entries,
+    sums: HashMap<MapData, [u8; size_of::<SumKey>()], [u8; size_of::<Sum>()]>,
     counters: PerCpuArray<MapData, Counters>,
     settings: Array<MapData, u64>,
     manager: HashMap<MapData, u64, u32>,
@@ -58,8 +83,10 @@ pub struct Source {
     pass: u32,
     /// What the kernel had put aside when that was last read.
     put_aside: u64,
+    /// What it had added up when sums were last read.
+    summed: u64,
     aside_entries: u32,
-    ring_bytes: u32,
+    untold_entries: u32,
 }
 
 impl Source {
@@ -69,19 +96,30 @@ impl Source {
         iterator: Iterator,
         steering: Arc<steering::Used>,
     ) -> Result<Self> {
+        let settings: Array<_, u64> = Handle::of(ebpf, sizes::SETTINGS)?.open()?;
+        // Sockets may be marked with the passes of a daemon before.
+        let pass = settings.get(&setting::PASS, 0).context("cannot read the number of the last pass")? as u32;
         Ok(Self {
-            ring: Ring::open(Handle::of(ebpf, sizes::RING)?.duplicate()?, options.ring_bytes)?,
+            ring: Rings::open(
+                &Handle::of(ebpf, sizes::RING)?.duplicate()?,
+                &Handle::of(ebpf, sizes::CURSORS)?.duplicate()?,
+                Handle::of(ebpf, sizes::DOORBELL)?.duplicate()?,
+                Size::of(options)?,
+            )?,
             aside: Handle::of(ebpf, sizes::ASIDE)?.open()?,
+            untold: Handle::of(ebpf, sizes::UNTOLD)?.open()?,
+            sums: Handle::of(ebpf, sizes::SUMS)?.open()?,
             counters: Handle::of(ebpf, sizes::COUNTERS)?.open()?,
-            settings: Handle::of(ebpf, sizes::SETTINGS)?.open()?,
+            settings,
             manager: Handle::of(ebpf, sizes::MANAGER)?.open()?,
             signalled: Handle::of(ebpf, sizes::SIGNALLED)?.open()?,
             steering,
             iterator,
-            pass: 0,
+            pass,
             put_aside: 0,
+            summed: 0,
             aside_entries: options.max_connections,
-            ring_bytes: options.ring_bytes,
+            untold_entries: options.untold(),
         })
     }
 
@@ -99,6 +137,27 @@ impl Source {
         self.ring.drain(record)
     }
 
+    /// Hands over some of the records in the rings, and tells whether there may be more. They stay there until [`Source::publish`], and are
+    /// read again by the next process if this one ends before.
+    pub fn take(&mut self, record: &mut dyn FnMut(&[u8])) -> bool {
+        self.ring.take(record)
+    }
+
+    /// Returns how far each ring was read.
+    pub fn positions(&self) -> &[u64] {
+        self.ring.positions()
+    }
+
+    /// Gives the room of the records that were read back to the programs.
+    pub fn publish(&self) {
+        self.ring.publish();
+    }
+
+    /// Goes on at positions of the rings up to which records were taken before; tells whether that can be.
+    pub fn resume(&mut self, positions: &[u64]) -> bool {
+        self.ring.resume(positions)
+    }
+
     /// Begins a pass over all live connections, which come through the ring; nothing where no iterator is attached.
     ///
     /// # Errors
@@ -112,40 +171,162 @@ impl Source {
         Snapshot::begin(link).map(Some)
     }
 
-    /// Goes on with a pass and hands over every record in the ring; tells whether there is more to show.
+    /// Goes on with a pass, whose records are in the ring then; tells whether there is more to show.
     ///
     /// # Errors
     /// The kernel refused; the pass is not complete.
-    pub fn go_on(&mut self, pass: &mut Snapshot, record: &mut dyn FnMut(&[u8])) -> Result<bool> {
+    pub fn go_on(&mut self, pass: &mut Snapshot) -> Result<bool> {
         let settings = &mut self.settings;
-        let more = pass.go_on(|| {
+        pass.go_on(|| {
             let missed = settings.get(&setting::STOPPED, 0).context("cannot tell how the walk went")? != 0;
             settings.set(setting::STOPPED, 0, 0).context("cannot begin a walk")?;
             Ok(missed)
-        })?;
-        self.ring.drain(record);
-        Ok(more)
+        })
+    }
+
+    /// Lists what was put aside since the ring was full, if anything was since the last call.
+    ///
+    /// # Errors
+    /// A map could not be read.
+    pub fn aside(&mut self) -> Result<Vec<AsideKey>> {
+        // The kernel walks all of the table, which is large and as a rule empty. It counts what it puts there, afterwards.
+        let put_aside = self.counters()?[counter::ASIDE as usize];
+        if put_aside == self.put_aside {
+            return Ok(Vec::new());
+        }
+        let keys = self.all_aside()?;
+        self.put_aside = put_aside;
+        self.begin_round()?;
+        Ok(keys)
+    }
+
+    /// Lists all that was put aside.
+    ///
+    /// # Errors
+    /// A map could not be read.
+    pub fn all_aside(&self) -> Result<Vec<AsideKey>> {
+        let mut all = Vec::new();
+        for (map, untold) in [(&self.aside, false), (&self.untold, true)] {
+            for key in map.keys() {
+                all.push(AsideKey { untold, key: key.context("cannot read what was put aside")? });
+            }
+        }
+        Ok(all)
+    }
+
+    /// Reads what was put aside under a key.
+    ///
+    /// # Errors
+    /// The map could not be read.
+    pub fn put_aside(&self, key: &AsideKey) -> Result<[u8; size_of::<Record>()]> {
+        let map = if key.untold { &self.untold } else { &self.aside };
+        // Nobody writes an entry twice, and nobody else removes one.
+        map.get(&key.key, 0).context("cannot read what was put aside")
+    }
+
+    /// Removes what was put aside under a key.
+    ///
+    /// # Errors
+    /// The map could not be changed.
+    pub fn remove_aside(&mut self, key: &AsideKey) -> Result<()> {
+        let map = if key.untold { &mut self.untold } else { &mut self.aside };
+        map.remove(&key.key).context("cannot remove what was put aside")
     }
 
     /// Hands over, and then removes, the ends of connections that found the ring full. Returns how many there were.
     ///
     /// # Errors
-    /// The map could not be read.
+    /// A map could not be read.
     pub fn drain_aside(&mut self, record: &mut dyn FnMut(&[u8])) -> Result<usize> {
-        // The kernel walks all of the table, which is large and as a rule empty. It counts what it puts there, afterwards.
-        let put_aside = self.counters()?[counter::ASIDE as usize];
-        if put_aside == self.put_aside {
-            return Ok(0);
-        }
-        self.put_aside = put_aside;
-        // Walking on from a key that was removed begins anew: first all keys, then the entries.
-        let keys = self.aside.keys().collect::<Result<Vec<_>, MapError>>().context("cannot read what was put aside")?;
+        let keys = self.aside()?;
         for key in &keys {
-            // Nobody writes an entry twice, and nobody else removes one.
-            record(&self.aside.get(key, 0).context("cannot read what was put aside")?);
-            self.aside.remove(key).context("cannot remove what was put aside")?;
+            record(&self.put_aside(key)?);
+            self.remove_aside(key)?;
         }
         Ok(keys.len())
+    }
+
+    /// Lists what ends of connections were added up to because there was no room for each, if there is anything to be read: no program adds
+    /// to these any more. Sums that are not removed are listed again.
+    ///
+    /// # Errors
+    /// A map could not be read or written.
+    pub fn sums(&mut self) -> Result<Vec<SumKey>> {
+        let summed = self.counters()?[counter::SUMMED as usize];
+        if summed == self.summed {
+            return Ok(Vec::new());
+        }
+        let epoch = self.settings.get(&setting::EPOCH, 0).context("cannot read the epoch of sums")?.wrapping_add(1);
+        self.settings.set(setting::EPOCH, epoch, 0).context("cannot begin another epoch of sums")?;
+        self.wait_for_programs()?;
+        let all = self.all_sums()?;
+        let over: Vec<_> = all.into_iter().filter(|key| key.epoch != epoch as u32).collect();
+        if over.is_empty() {
+            self.summed = summed;
+        }
+        self.begin_round()?;
+        Ok(over)
+    }
+
+    /// Lists all sums.
+    ///
+    /// # Errors
+    /// The map could not be read.
+    pub fn all_sums(&self) -> Result<Vec<SumKey>> {
+        let keys = self.sums.keys().map(|key| Ok(zerocopy::transmute!(key.context("cannot read sums")?)));
+        keys.collect()
+    }
+
+    /// Reads a sum.
+    ///
+    /// # Errors
+    /// The map could not be read.
+    pub fn sum(&self, key: &SumKey) -> Result<Sum> {
+        Ok(zerocopy::transmute!(self.sums.get(&zerocopy::transmute!(*key), 0).context("cannot read a sum")?))
+    }
+
+    /// Removes a sum.
+    ///
+    /// # Errors
+    /// The map could not be changed.
+    pub fn remove_sum(&mut self, key: &SumKey) -> Result<()> {
+        self.sums.remove(&zerocopy::transmute!(*key)).context("cannot remove a sum")
+    }
+
+    /// Hands over, and then removes, what [`Source::sums`] lists.
+    ///
+    /// # Errors
+    /// A map could not be read or written.
+    pub fn drain_sums(&mut self, take: &mut dyn FnMut(&SumKey, &Sum)) -> Result<()> {
+        for key in self.sums()? {
+            take(&key, &self.sum(&key)?);
+            self.remove_sum(&key)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until no program runs any more that began before.
+    fn wait_for_programs(&self) -> Result<()> {
+        if sys::wait_for_programs().is_ok() {
+            return Ok(());
+        }
+        // Where some processors are set apart (nohz_full) the kernel does not say: then it is a matter of time.
+        let end = Instant::now() + SETTLED;
+        while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+            self.ring.wait(left.max(Duration::from_millis(1)))?;
+        }
+        Ok(())
+    }
+
+    /// Gives every namespace its share of room anew.
+    fn begin_round(&mut self) -> Result<()> {
+        let round = self.settings.get(&setting::ROUND, 0).context("cannot read the number of the round")?;
+        self.settings.set(setting::ROUND, round.wrapping_add(1), 0).context("cannot begin another round")
+    }
+
+    /// Tells whether sums are not read yet that these counters have.
+    pub fn sums_wait(&self, counters: &Counters) -> bool {
+        counters[counter::SUMMED as usize] != self.summed
     }
 
     /// Sums up the kernel's counters over all CPUs: totals since the programs were loaded.
@@ -172,9 +353,11 @@ impl Source {
             services,
             endpoints,
             aside: (entries(self.aside.keys())?, self.aside_entries),
-            ring_bytes: (self.ring.pending(), self.ring_bytes.into()),
+            untold: (entries(self.untold.keys())?, self.untold_entries),
+            sums: (entries(self.sums.keys())?, sizes::SUM_ENTRIES),
+            ring: (self.ring.pending(), self.ring.capacity().into()),
             steering_refused,
-            ring_broken: self.ring.broken(),
+            given_up: self.ring.given_up(),
         })
     }
 }

@@ -7,71 +7,7 @@ use std::{
     time::Duration,
 };
 
-const BPF_LINK_CREATE: libc::c_long = 28;
-const BPF_ITER_CREATE: libc::c_long = 33;
-const BPF_TRACE_ITER: u32 = 28;
 const SO_NETNS_COOKIE: libc::c_int = 71;
-
-/// The part of `union bpf_attr` that `BPF_LINK_CREATE` reads.
-#[repr(C)]
-struct LinkCreate {
-    prog_fd: u32,
-    target_fd: u32,
-    attach_type: u32,
-    flags: u32,
-    iter_info: u64,
-    iter_info_len: u32,
-    padding: u32,
-}
-
-/// `union bpf_iter_link_info`.
-#[repr(C)]
-struct IterInfo {
-    map_fd: u32,
-    rest: [u32; 3],
-}
-
-/// The part of `union bpf_attr` that `BPF_ITER_CREATE` reads.
-#[repr(C)]
-struct IterCreate {
-    link_fd: u32,
-    flags: u32,
-}
-
-/// Ties an iterator program to a map. The link lives as long as what is returned.
-pub(super) fn link_iterator(program: BorrowedFd<'_>, map: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    let info = IterInfo { map_fd: map.as_raw_fd() as u32, rest: [0; 3] };
-    let attributes = LinkCreate {
-        prog_fd: program.as_raw_fd() as u32,
-        target_fd: 0,
-        attach_type: BPF_TRACE_ITER,
-        flags: 0,
-        iter_info: (&raw const info).addr() as u64,
-        iter_info_len: size_of::<IterInfo>() as u32,
-        padding: 0,
-    };
-    // SAFETY: the command reads this part of the attributes, and `info`, which outlives the call.
-    unsafe { bpf(BPF_LINK_CREATE, &attributes) }
-}
-
-/// Begins a walk with an iterator's link. Read it to the end.
-pub(super) fn begin_iteration(link: BorrowedFd<'_>) -> io::Result<File> {
-    let attributes = IterCreate { link_fd: link.as_raw_fd() as u32, flags: 0 };
-    // SAFETY: the command reads this part of the attributes.
-    unsafe { bpf(BPF_ITER_CREATE, &attributes) }.map(File::from)
-}
-
-/// # Safety
-/// The command reads nothing beyond `attributes` and what they point to, and returns a new file descriptor.
-unsafe fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<OwnedFd> {
-    // SAFETY: passed on from the caller.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>()) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel just made this descriptor for us alone.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
-}
 
 /// Returns the magic number of the file system that a file is on.
 pub(super) fn filesystem(file: &File) -> io::Result<i64> {
@@ -172,6 +108,14 @@ impl WakeUps {
             other => other,
         }
     }
+}
+
+/// Waits until every program that runs now has ended: the kernel waits for all its readers that were at work (RCU), which programs are.
+pub(super) fn wait_for_programs() -> io::Result<()> {
+    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+    // SAFETY: the call touches no memory.
+    let waited = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    if waited < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// The size of a page of memory.

@@ -14,7 +14,15 @@ use aya::{
     programs::{Iter, Program},
 };
 
-use super::{Progress, explain, map::Handle, object, source, sys};
+use super::{
+    Progress,
+    adopt::{self, Adopter},
+    bpf, explain, links,
+    map::Handle,
+    object,
+    pins::Pins,
+    source,
+};
 
 /// In the order in which they are attached: who makes entries comes after who ends them.
 const PROGRAMS: [&str; 2] = ["lifecycle", "release"];
@@ -22,13 +30,15 @@ const PACKET_PROGRAMS: [&str; 2] = ["packet_ingress", "packet_egress"];
 const ITERATOR: &str = "snapshot";
 
 /// Every one of them.
-pub(super) const ALL: [&str; 5] = [PROGRAMS[0], PROGRAMS[1], ITERATOR, PACKET_PROGRAMS[0], PACKET_PROGRAMS[1]];
+pub(super) const ALL: [&str; 6] =
+    [PROGRAMS[0], PROGRAMS[1], ITERATOR, adopt::ITERATOR, PACKET_PROGRAMS[0], PACKET_PROGRAMS[1]];
 
 /// Which of them are attached.
 pub(super) struct Telemetry {
     settings: Array<MapData, u64>,
     storage: Handle,
     iterator: source::Iterator,
+    adopter: Adopter,
     attached: Option<Progress>,
 }
 
@@ -38,6 +48,7 @@ impl Telemetry {
             settings: Handle::of(ebpf, SETTINGS)?.open()?,
             storage: Handle::of(ebpf, STORAGE)?,
             iterator: Arc::new(Mutex::new(None)),
+            adopter: Adopter::new(ebpf)?,
             attached: None,
         })
     }
@@ -47,14 +58,31 @@ impl Telemetry {
         Arc::clone(&self.iterator)
     }
 
+    /// Who searches namespaces while telemetry is attached.
+    pub(super) fn adopter(&self) -> Adopter {
+        self.adopter.clone()
+    }
+
     pub(super) fn attached(&self) -> Option<Progress> {
         self.attached
     }
 
+    /// Tells whether an earlier daemon has left it attached.
+    pub(super) fn is_left(pins: &Pins) -> bool {
+        PROGRAMS.iter().chain(&PACKET_PROGRAMS).any(|name| links::is_pinned(pins, name))
+    }
+
     /// Loads and attaches everything. After an error, call `detach`.
-    pub(super) fn attach(&mut self, ebpf: &mut Ebpf, cgroup: &File, btf: &Btf, wanted: Progress) -> Result<Progress> {
+    pub(super) fn attach(
+        &mut self,
+        ebpf: &mut Ebpf,
+        cgroup: &File,
+        pins: &Pins,
+        btf: &Btf,
+        wanted: Progress,
+    ) -> Result<Progress> {
         for name in PROGRAMS {
-            object::attach(ebpf, name, cgroup)?;
+            object::attach(ebpf, name, cgroup, pins)?;
         }
         let progress = match wanted {
             Progress::Packet => Progress::Packet,
@@ -71,10 +99,14 @@ impl Telemetry {
                 }
             },
         };
-        if progress == Progress::Packet {
-            for name in PACKET_PROGRAMS {
-                object::attach(ebpf, name, cgroup)?;
+        for name in PACKET_PROGRAMS {
+            match progress {
+                Progress::Packet => object::attach(ebpf, name, cgroup, pins)?,
+                Progress::Snapshot => links::remove(pins, name).context("cannot detach what reports from packets")?,
             }
+        }
+        if let Err(error) = self.adopter.attach(ebpf, btf) {
+            tracing::warn!("this kernel can not list TCP sockets, so that older connections are not seen ({error:#})");
         }
         self.settings.set(TELEMETRY, 1, 0).context("cannot switch the noting of connects on")?;
         self.attached = Some(progress);
@@ -82,11 +114,15 @@ impl Telemetry {
     }
 
     /// Detaches and unloads everything that is attached.
-    pub(super) fn detach(&mut self, ebpf: &mut Ebpf) -> Result<()> {
+    pub(super) fn detach(&mut self, ebpf: &mut Ebpf, pins: &Pins) -> Result<()> {
         self.attached = None;
+        self.adopter.detach();
         let settings = self.settings.set(TELEMETRY, 0, 0).context("cannot switch the noting of connects off");
         *self.iterator.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        for name in PACKET_PROGRAMS.iter().chain(PROGRAMS.iter().rev()).chain([&ITERATOR]) {
+        for name in PACKET_PROGRAMS.iter().chain(PROGRAMS.iter().rev()).chain([&ITERATOR, &adopt::ITERATOR]) {
+            if let Err(error) = links::remove(pins, name) {
+                tracing::warn!("the program {name} could not be detached: {error}");
+            }
             unload(ebpf, name);
         }
         settings
@@ -96,7 +132,7 @@ impl Telemetry {
         load_iterator(ebpf, btf)?;
         let program: &Iter = ebpf.program(ITERATOR).context("it was loaded just now")?.try_into()?;
         let storage = self.storage.duplicate()?;
-        sys::link_iterator(program.fd()?.as_fd(), storage.as_fd())
+        bpf::link_iterator(program.fd()?.as_fd(), Some(storage.as_fd()))
             .map_err(|error| explain::load(error.into(), "tie the iterator to the socket storage"))
     }
 }
@@ -109,7 +145,7 @@ pub(super) fn load_iterator(ebpf: &mut Ebpf, btf: &Btf) -> Result<()> {
         .map_err(|error| explain::load(error.into(), "load the iterator over socket storage"))
 }
 
-/// Takes a program out of the kernel, its link first. That it was not there is fine.
+/// Takes a program out of the kernel. That it was not there is fine.
 fn unload(ebpf: &mut Ebpf, name: &str) {
     let unloaded = match ebpf.program_mut(name) {
         Some(Program::CgroupSock(program)) => program.unload(),

@@ -100,6 +100,7 @@ mod tests {
             local: nowhere,
             remote: nowhere,
             original: None,
+            adopted: false,
             start_time: String::new(),
             age_ms: 0,
             reported_ms_ago: 0,

@@ -3,6 +3,8 @@
 mod dump;
 mod host;
 mod loggers;
+mod mesh;
+mod steering;
 mod switches;
 
 use std::sync::Arc;
@@ -10,7 +12,7 @@ use std::sync::Arc;
 use axum::{Json, Router, middleware, routing::get};
 use cache::Cache;
 
-use crate::{control::Control, log::Loggers, record::Queries, version::version};
+use crate::{control::Control, log::Loggers, mesh::Source, record::Queries, sync::Explainer, version::version};
 
 /// What the admin port shows and changes.
 #[derive(Clone, Debug)]
@@ -21,8 +23,12 @@ pub struct Admin {
     pub loggers: Arc<Loggers>,
     /// The mesh.
     pub cache: Arc<Cache>,
+    /// Where the mesh is told.
+    pub mesh: Source,
     /// The live connections.
     pub queries: Queries,
+    /// Who says where connections go.
+    pub explainer: Explainer,
 }
 
 /// Serves the admin paths, to this host alone: a browser that was lured to a page of another origin is refused.
@@ -31,7 +37,9 @@ pub fn router(admin: Admin) -> Router {
     Router::new()
         .merge(switches::router(admin.control))
         .merge(loggers::router(admin.loggers))
+        .merge(mesh::router(admin.cache.clone(), admin.mesh))
         .merge(dump::router(admin.cache, admin.queries))
+        .merge(steering::router(admin.explainer))
         .route("/debug/ready", ready)
         .route("/version", get(async || Json(version())))
         .layer(middleware::from_fn(host::local_only))

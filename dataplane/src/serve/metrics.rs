@@ -16,8 +16,8 @@ use super::stream::streamed;
 
 /// Scrapes that encode at a time.
 const SCRAPES: usize = 4;
-/// How long a scrape waits for its turn.
-const TURN: Duration = Duration::from_secs(5);
+/// How long a scrape waits for its turn: longer than those take, one after the other, who do not read.
+const TURN: Duration = Duration::from_secs(8);
 
 #[derive(Clone)]
 struct Scraped {

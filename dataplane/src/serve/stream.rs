@@ -17,6 +17,8 @@ use tokio::{
 
 /// How long a client may take to read all of one response.
 const RESPONSE: Duration = Duration::from_secs(60);
+/// How long a client may take to read as much as a chunk.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Bytes that go to the connection at once.
 const CHUNK: usize = 64 << 10;
 /// Chunks that wait for a slow client.
@@ -63,7 +65,8 @@ impl Write for Chunks {
             return Ok(());
         }
         let chunk = Bytes::from(std::mem::take(&mut self.chunk));
-        match self.runtime.block_on(timeout_at(self.deadline, self.sender.send(Ok(chunk)))) {
+        let deadline = self.deadline.min(Instant::now() + PATIENCE);
+        match self.runtime.block_on(timeout_at(deadline, self.sender.send(Ok(chunk)))) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(io::ErrorKind::BrokenPipe.into()),
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads too slowly")),

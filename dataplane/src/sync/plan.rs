@@ -6,60 +6,114 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use cache::{Change, Health, Service, Snapshot, Str, Workload};
+use cache::{Change, Service, Snapshot, Str};
 use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::{
+    route::{self, Holder, gateway, holder},
+    site::Site,
+    waypoint::{Cause, Waypoint},
+};
+use crate::kernel::{Dialled, Target};
 
 /// One change of the maps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// A service address and port goes to these endpoints; none refuses the connect.
-    Set(SocketAddr, Vec<SocketAddr>),
-    /// A service address and port is not steered any more.
-    Remove(SocketAddr),
+    /// What is dialled goes there.
+    Set(Dialled, Target),
+    /// What is dialled is not steered any more.
+    Remove(Dialled),
 }
 
-/// What was programmed, by virtual address; an address has one service at a time.
+/// What was programmed, by address; an address has one holder at a time.
 #[derive(Debug)]
 pub(super) struct Plan {
-    network: Str,
+    site: Site,
     fingerprints: RandomState,
     addresses: FxHashMap<IpAddr, Programmed>,
-    /// The addresses that a service holds in the plan.
-    services: FxHashMap<Str, Vec<IpAddr>>,
-    /// Service addresses and ports in the plan.
-    ports: usize,
+    /// The addresses that a service or workload holds in the plan.
+    holders: FxHashMap<Str, Vec<IpAddr>>,
+    /// Addresses whose plan depends on something else than their holder.
+    depend: FxHashMap<Cause, FxHashSet<IpAddr>>,
+    /// Addresses of this node's workloads that are a waypoint's endpoints, by the waypoint's number.
+    own: FxHashMap<u32, Vec<IpAddr>>,
+    /// Entries in the plan.
+    entries: usize,
 }
 
 #[derive(Debug)]
 struct Programmed {
-    service: Str,
-    /// Port, and a fingerprint of the endpoints.
-    ports: Box<[(u16, u64)]>,
+    /// A service's name or a workload's uid.
+    holder: Str,
+    /// What is dialled, as port and whether past the waypoint, and a fingerprint of where that goes.
+    ports: Box<[((u16, bool), u64)]>,
+    causes: Box<[Cause]>,
+    /// A service has it too.
+    both: bool,
+}
+
+/// What an address should have.
+#[derive(Default)]
+struct Wanted {
+    holder: Option<Str>,
+    ports: BTreeMap<(u16, bool), Target>,
+    causes: Vec<Cause>,
+    both: bool,
 }
 
 impl Plan {
-    /// Makes an empty plan for a node of this network.
-    pub(super) fn new(network: Str) -> Self {
-        let (addresses, services) = (FxHashMap::default(), FxHashMap::default());
-        Self { network, fingerprints: RandomState::new(), addresses, services, ports: 0 }
+    /// Makes an empty plan for a node.
+    pub(super) fn new(site: Site) -> Self {
+        Self {
+            site,
+            fingerprints: RandomState::new(),
+            addresses: FxHashMap::default(),
+            holders: FxHashMap::default(),
+            depend: FxHashMap::default(),
+            own: FxHashMap::default(),
+            entries: 0,
+        }
     }
 
-    /// Returns how many service addresses and ports are planned.
+    /// Returns how many entries are planned.
     pub(super) fn len(&self) -> usize {
-        self.ports
+        self.entries
+    }
+
+    /// Returns where this node is.
+    pub(super) fn site(&self) -> &Site {
+        &self.site
+    }
+
+    /// Returns the waypoints of which this node has endpoints, with their addresses.
+    pub(super) fn own_waypoints(&self) -> &FxHashMap<u32, Vec<IpAddr>> {
+        &self.own
+    }
+
+    /// Counts the addresses of services that workloads have too.
+    pub(super) fn contested(&self) -> usize {
+        self.addresses.values().filter(|programmed| programmed.both).count()
+    }
+
+    /// Tells whether something is planned.
+    pub(super) fn has(&self, dialled: Dialled) -> bool {
+        let key = (dialled.address.port(), dialled.direct);
+        self.addresses.get(&dialled.address.ip()).is_some_and(|a| a.ports.iter().any(|(port, _)| *port == key))
     }
 
     /// Returns the steps that bring what was planned before to a changed mesh, in no order that matters.
     pub(super) fn steps(&mut self, mesh: &Snapshot, change: &Change) -> Vec<Step> {
+        // Everything may have another rank from a node that is elsewhere.
+        let moved = self.site.follow(mesh, change);
         let mut addresses = FxHashSet::default();
-        if change.full {
+        if change.full || moved {
+            self.own.clear();
             addresses.extend(self.addresses.keys());
             addresses.extend(mesh.services().flat_map(|service| self.addresses_of(service)));
+            addresses
+                .extend(mesh.workloads().filter(|w| gateway(w).is_some()).flat_map(|w| w.addresses.iter().copied()));
         } else {
-            for key in &change.services {
-                addresses.extend(self.services.get(key).into_iter().flatten());
-                addresses.extend(mesh.service(key).into_iter().flat_map(|service| self.addresses_of(service)));
-            }
+            self.affected(mesh, change, &mut addresses);
         }
         let mut steps = Vec::new();
         for address in addresses {
@@ -68,89 +122,157 @@ impl Plan {
         steps
     }
 
-    /// Plans the endpoints of one service address and port anew: what was programmed was not taken.
-    pub(super) fn endpoints(&self, mesh: &Snapshot, address: SocketAddr) -> Option<Vec<SocketAddr>> {
-        let service = mesh.service_at(&self.network, address.ip()).filter(|service| steered(service))?;
-        let (_, target) = *service.ports.iter().find(|(port, _)| *port == address.port())?;
-        Some(self.reachable(mesh, service, address, target))
+    /// Plans one entry anew: what was programmed was not taken.
+    pub(super) fn target(&self, mesh: &Snapshot, dialled: Dialled) -> Option<Target> {
+        let key = (dialled.address.port(), dialled.direct);
+        self.has(dialled).then(|| self.wanted(mesh, dialled.address.ip(), &mut Vec::new()).ports.remove(&key))?
+    }
+
+    /// Finds the addresses that a change may have changed the plan of.
+    fn affected(&self, mesh: &Snapshot, change: &Change, addresses: &mut FxHashSet<IpAddr>) {
+        let depend = |cause: Cause| self.depend.get(&cause).into_iter().flatten();
+        for key in &change.services {
+            addresses.extend(self.holders.get(key).into_iter().flatten());
+            addresses.extend(depend(Cause::Service(key.clone())));
+            for address in mesh.service(key).into_iter().flat_map(|service| self.addresses_of(service)) {
+                addresses.insert(address);
+                addresses.extend(depend(Cause::Address(address)));
+            }
+        }
+        for uid in &change.workloads {
+            addresses.extend(self.holders.get(uid).into_iter().flatten());
+            addresses.extend(depend(Cause::Workload(uid.clone())));
+            let Some(workload) = mesh.workload(uid) else { continue };
+            for address in &workload.addresses {
+                addresses.extend(depend(Cause::Address(*address)));
+                if gateway(workload).is_some() || self.addresses.contains_key(address) {
+                    addresses.insert(*address);
+                }
+            }
+        }
     }
 
     fn address(&mut self, mesh: &Snapshot, address: IpAddr, steps: &mut Vec<Step>) {
-        let service = mesh.service_at(&self.network, address).filter(|service| steered(service));
+        let mut own = Vec::new();
+        let wanted = self.wanted(mesh, address, &mut own);
+        for (number, addresses) in own {
+            match addresses.is_empty() {
+                true => self.own.remove(&number),
+                false => self.own.insert(number, addresses),
+            };
+        }
         let old = self.addresses.remove(&address);
-        let old_ports: BTreeMap<u16, u64> = old.iter().flat_map(|old| old.ports.iter().copied()).collect();
-        let mut ports = Vec::new();
-        self.ports -= old_ports.len();
-        for &(port, target) in service.iter().flat_map(|service| service.ports.iter()) {
-            if ports.iter().any(|(known, _)| *known == port) {
-                continue;
-            }
-            let vip = SocketAddr::new(address, port);
-            let endpoints = service.map(|service| self.reachable(mesh, service, vip, target)).unwrap_or_default();
-            let fingerprint = self.fingerprints.hash_one(&endpoints);
+        let old_ports: BTreeMap<_, u64> = old.iter().flat_map(|old| old.ports.iter().copied()).collect();
+        self.entries -= old_ports.len();
+        let dialled = |(port, direct)| Dialled { address: SocketAddr::new(address, port), direct };
+        let gone = old_ports.keys().filter(|old| !wanted.ports.contains_key(old));
+        steps.extend(gone.map(|port| Step::Remove(dialled(*port))));
+        let mut ports = Vec::with_capacity(wanted.ports.len());
+        for (port, target) in wanted.ports {
+            let fingerprint = self.fingerprints.hash_one(&target);
             if old_ports.get(&port) != Some(&fingerprint) {
-                steps.push(Step::Set(vip, endpoints));
+                steps.push(Step::Set(dialled(port), target));
             }
             ports.push((port, fingerprint));
         }
-        let gone = old_ports.keys().filter(|old| !ports.iter().any(|(port, _)| port == *old));
-        steps.extend(gone.map(|port| Step::Remove(SocketAddr::new(address, *port))));
 
-        let owner = service.map(|service| service.key());
-        if let Some(old) = old.filter(|old| owner.as_ref() != Some(&old.service)) {
-            self.forget(&old.service, address);
+        if let Some(old) = &old {
+            self.forget(old, address);
         }
-        if let Some(service) = owner {
-            let held = self.services.entry(service.clone()).or_default();
-            if !held.contains(&address) {
-                held.push(address);
-            }
-            self.ports += ports.len();
-            self.addresses.insert(address, Programmed { service, ports: ports.into() });
+        let Some(holder) = wanted.holder else { return };
+        if wanted.both && old.is_none_or(|old| !old.both) {
+            tracing::warn!(%address, service = %holder, "a workload has the service's address: the service is not steered there");
         }
+        self.holders.entry(holder.clone()).or_default().push(address);
+        for cause in &wanted.causes {
+            self.depend.entry(cause.clone()).or_default().insert(address);
+        }
+        self.entries += ports.len();
+        let (ports, causes) = (ports.into(), wanted.causes.into());
+        self.addresses.insert(address, Programmed { holder, ports, causes, both: wanted.both });
     }
 
-    fn forget(&mut self, service: &Str, address: IpAddr) {
-        if let Some(held) = self.services.get_mut(service) {
+    /// What an address should have; `own` is told which waypoints were met, with their endpoints on this node.
+    fn wanted(&self, mesh: &Snapshot, address: IpAddr, own: &mut Vec<(u32, Vec<IpAddr>)>) -> Wanted {
+        let mut wanted = Wanted::default();
+        let workload = match holder(&self.site, mesh, address) {
+            None => return wanted,
+            Some(Holder::Service(service)) => {
+                let waypoint = route::waypoint_of_service(&self.site, mesh, service, address);
+                wanted.holder = Some(service.key());
+                wanted.ports = self.ports(mesh, service, address, waypoint.as_ref());
+                self.met(waypoint, &mut wanted, own);
+                return wanted;
+            }
+            Some(Holder::Workload(workload)) => {
+                wanted.holder = gateway(workload).is_some().then(|| workload.uid.clone());
+                workload
+            }
+            Some(Holder::Both(service, workload)) => {
+                wanted.holder = Some(service.key());
+                wanted.both = true;
+                wanted.causes.push(Cause::Workload(workload.uid.clone()));
+                workload
+            }
+        };
+        let waypoint = route::waypoint_of_workload(&self.site, mesh, workload, address);
+        wanted.ports.extend(waypoint.as_ref().map(|waypoint| ((0, false), route::through(waypoint))));
+        self.met(waypoint, &mut wanted, own);
+        wanted
+    }
+
+    fn ports(
+        &self,
+        mesh: &Snapshot,
+        service: &Service,
+        address: IpAddr,
+        waypoint: Option<&Waypoint>,
+    ) -> BTreeMap<(u16, bool), Target> {
+        let mut ports = BTreeMap::new();
+        // A port that is declared twice is what it was declared to be first.
+        for &(port, target) in service.ports.iter().rev() {
+            let plan = |waypoint| {
+                route::service_port(&self.site, mesh, service, SocketAddr::new(address, port), target, waypoint)
+            };
+            // The waypoint's own namespaces go past it, if any is here.
+            let direct = waypoint.filter(|waypoint| !waypoint.own.is_empty()).and_then(|_| plan(None));
+            for (key, target) in [((port, false), plan(waypoint)), ((port, true), direct)] {
+                match target {
+                    Some(target) => drop(ports.insert(key, target)),
+                    None => drop(ports.remove(&key)),
+                }
+            }
+        }
+        ports
+    }
+
+    fn met(&self, waypoint: Option<Waypoint>, wanted: &mut Wanted, own: &mut Vec<(u32, Vec<IpAddr>)>) {
+        let Some(waypoint) = waypoint else { return };
+        wanted.causes.extend(waypoint.causes);
+        own.push((waypoint.number, waypoint.own));
+    }
+
+    fn forget(&mut self, old: &Programmed, address: IpAddr) {
+        if let Some(held) = self.holders.get_mut(&old.holder) {
             held.retain(|other| *other != address);
             if held.is_empty() {
-                self.services.remove(service);
+                self.holders.remove(&old.holder);
+            }
+        }
+        for cause in &old.causes {
+            if let Some(addresses) = self.depend.get_mut(cause) {
+                addresses.remove(&address);
+                if addresses.is_empty() {
+                    self.depend.remove(cause);
+                }
             }
         }
     }
 
     /// The virtual addresses that this node's look-ups may find: of its own network and of the empty one.
     fn addresses_of<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = IpAddr> + 'a {
-        service.vips.iter().filter(|(network, _)| self.is_near(network)).map(|(_, address)| *address)
+        service.vips.iter().filter(|(network, _)| self.site.is_near(network)).map(|(_, address)| *address)
     }
-
-    fn is_near(&self, network: &str) -> bool {
-        network.is_empty() || network == self.network.as_str()
-    }
-
-    /// The endpoints of one service port, sorted: healthy (unless the service allows all), near, of the same address
-    /// family. A workload's own target port wins over the service's; without either it is left out.
-    fn reachable(&self, mesh: &Snapshot, service: &Service, vip: SocketAddr, target: u16) -> Vec<SocketAddr> {
-        let key = service.key();
-        let any = service.load_balancing.as_ref().is_some_and(|lb| lb.allow_unhealthy);
-        let endpoint = |workload: &Workload| {
-            let address = workload.addresses.iter().find(|a| a.is_ipv4() == vip.is_ipv4())?;
-            let own = workload.services.iter().find(|(name, _)| *name == key);
-            let own = own.and_then(|(_, ports)| ports.iter().find(|(port, _)| *port == vip.port()));
-            let target = own.map(|(_, target)| *target).filter(|target| *target != 0).unwrap_or(target);
-            (target != 0).then(|| SocketAddr::new(*address, target))
-        };
-        let usable = mesh.endpoints(&key).filter(|w| (any || w.status == Health::Healthy) && self.is_near(&w.network));
-        let mut endpoints: Vec<_> = usable.filter_map(|workload| endpoint(workload)).collect();
-        endpoints.sort_unstable();
-        endpoints.dedup();
-        endpoints
-    }
-}
-
-/// A service that passes connections through keeps the address that was dialled.
-fn steered(service: &Service) -> bool {
-    service.load_balancing.as_ref().is_none_or(|lb| lb.mode.as_str() != "PASSTHROUGH")
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::{
     io::{Read as _, Write as _},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    os::fd::AsRawFd as _,
     time::{Duration, Instant},
 };
 
@@ -213,7 +214,7 @@ fn direction_and_times_are_the_connections_own() {
         let mut world = World::new(cgroup);
         let (client, server) = pair("127.0.0.1:0");
         let local = client.local_addr().expect("bound");
-        let opened: Vec<Record> = world.drain().to_vec();
+        let opened = world.wait_for_all("both ends", 2, |_| true);
         assert_eq!(opened.len(), 2);
         for record in &opened {
             assert_eq!((record.kind, record.sent, record.received), (1, 0, 0));
@@ -226,6 +227,53 @@ fn direction_and_times_are_the_connections_own() {
         let begin = opened.iter().find(|r| is_outbound(r)).expect("one end opened it");
         assert_eq!((begin.cookie, begin.start_ns), (end.cookie, end.start_ns));
         assert!(end.now_ns > begin.now_ns);
-        assert_eq!(world.counted(), [2, 2, 0]);
+        world.wait_for_counts([2, 2, 0]);
     });
+}
+
+#[test]
+fn round_trip_times_are_those_of_the_socket() {
+    inside("bytes::round_trip_times_are_those_of_the_socket", |cgroup| {
+        let mut world = World::new(cgroup);
+        let (mut client, mut server) = pair("127.0.0.1:0");
+        for _ in 0..20 {
+            send(&mut client, &mut server, 1000);
+            send(&mut server, &mut client, 1000);
+        }
+        // While it is idle the kernel's numbers stay, but for an acknowledgement that may be on its way.
+        let begin = Instant::now();
+        loop {
+            let local = client.local_addr().expect("bound");
+            let (before, records, after) = (times(&client), world.pass(), times(&client));
+            let record =
+                records.iter().find(|r| is_outbound(r) && SocketAddr::from(r.local) == local).expect("it is open");
+            if before == after {
+                assert_eq!([record.srtt_us, record.rttvar_us, record.min_rtt_us], before, "{record:#?}");
+                assert!(record.srtt_us > 0 && record.srtt_us >= record.min_rtt_us, "{record:#?}");
+                break;
+            }
+            assert!(begin.elapsed() < DEADLINE, "its times change all the time");
+        }
+        close(client, server);
+    });
+}
+
+/// Smoothed round trip time, its deviation and the least one, us, as the socket tells them (`tcp_info`).
+fn times(stream: &TcpStream) -> [u32; 3] {
+    /// Where `tcpi_rtt`, `tcpi_rttvar` and `tcpi_min_rtt` are in `struct tcp_info` (`linux/tcp.h`).
+    const PLACES: [usize; 3] = [68, 72, 148];
+    let mut info = [0_u8; 160];
+    let mut length = info.len() as libc::socklen_t;
+    // SAFETY: the descriptor is open; the kernel writes at most `length` bytes to `info`.
+    let result = unsafe {
+        libc::getsockopt(
+            stream.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    assert_eq!((result, length), (0, 160));
+    PLACES.map(|at| u32::from_ne_bytes(info[at..at + 4].try_into().expect("four bytes")))
 }

@@ -2,12 +2,12 @@
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
-use abi::{Kind, record::flags};
+use abi::{Kind, Record, record::flags};
 use socket2::{Domain, Socket, Type};
 
 use crate::{
     sandbox::{inside, ip, sysctl},
-    world::World,
+    world::{World, is_outbound},
 };
 
 const EADDRNOTAVAIL: u32 = 99;
@@ -133,17 +133,10 @@ fn a_socket_used_again_starts_afresh() {
         socket.connect(&to.into()).expect("the listener takes it again");
         let (_first, _second) = (listener.accept().expect("answered"), listener.accept().expect("answered"));
         drop(socket);
-        let begin = std::time::Instant::now();
-        let closed = loop {
-            let own: Vec<_> = world.drain().iter().filter(|r| r.direction == 1).copied().collect();
-            let closed: Vec<_> = own.iter().filter(|r| r.kind == Kind::Closed as u32).copied().collect();
-            if closed.len() == 1 {
-                // Established twice, failed twice; the second end waits for the peer.
-                assert_eq!(own.iter().filter(|r| r.kind == Kind::Established as u32).count(), 2);
-                break closed;
-            }
-            assert!(begin.elapsed() < crate::sandbox::DEADLINE, "{own:#?}");
-        };
+        // Established twice, failed twice; the second end waits for the peer.
+        let own = |kind: Kind| move |r: &Record| r.kind == kind as u32 && is_outbound(r);
+        let closed = world.wait_for_all("the first end", 1, own(Kind::Closed));
+        assert_eq!((closed.len(), world.wait_for_all("both", 2, own(Kind::Established)).len()), (1, 2));
         assert_eq!(closed[0].flags & flags::RESET, flags::RESET, "it was cut off");
         let mut starts: Vec<_> = world.seen.iter().filter(|r| r.direction == 1).map(|r| r.start_ns).collect();
         starts.sort_unstable();

@@ -1,8 +1,21 @@
 //! What is said where the kernel does not allow something.
 
-use std::{path::Path, process::Command};
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    path::Path,
+    process::Command,
+    thread,
+};
 
-use dataplane::kernel::{Kernel, Options, probe};
+use dataplane::{
+    kernel::{Kernel, Options, probe},
+    rights,
+};
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, setns, unshare},
+};
 
 use crate::{sandbox::inside, world::options};
 
@@ -28,6 +41,44 @@ fn no_rights_is_one_line_that_names_them() {
             .expect("util-linux is installed");
         let words = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success() && words.contains("1 passed"), "{words}");
+    });
+}
+
+#[test]
+fn a_confined_process_reads_and_neither_writes_files_nor_runs_programs() {
+    inside("rights::a_confined_process_reads_and_neither_writes_files_nor_runs_programs", |_| {
+        let directory = tempfile::tempdir().expect("a directory for a file");
+        let file = directory.path().join("file");
+        fs::write(&file, "before").expect("nothing refuses that yet");
+        // A thread that is older is confined too.
+        let (go, wait) = std::sync::mpsc::sync_channel::<()>(0);
+        let path = file.clone();
+        let older = thread::spawn(move || wait.recv().map(|()| fs::write(path, "after")));
+        rights::confine().expect("the kernel filters");
+        go.send(()).expect("the thread waits");
+
+        let refused = |result: io::Result<()>, what: &str| {
+            assert_eq!(result.map_err(|error| error.kind()), Err(io::ErrorKind::PermissionDenied), "{what}");
+        };
+        refused(older.join().expect("it does not panic").expect("it was told"), "write, another thread");
+        refused(OpenOptions::new().append(true).open(&file).map(drop), "append");
+        refused(OpenOptions::new().read(true).write(true).open(&file).map(drop), "read and write");
+        refused(File::create(directory.path().join("new")).map(drop), "create");
+        refused(fs::rename(&file, directory.path().join("renamed")), "rename");
+        refused(fs::hard_link(&file, directory.path().join("linked")), "link");
+        refused(std::os::unix::fs::symlink(&file, directory.path().join("linked")), "symlink");
+        refused(fs::set_permissions(&file, fs::metadata(&file).expect("it is there").permissions()), "chmod");
+        refused(Command::new("true").status().map(drop), "exec");
+        refused(
+            mount(None::<&str>, "/tmp", Some("tmpfs"), MsFlags::empty(), None::<&str>).map_err(Into::into),
+            "mount",
+        );
+        refused(unshare(CloneFlags::CLONE_NEWNS).map_err(Into::into), "unshare");
+        let own = |kind: &str| File::open(format!("/proc/thread-self/ns/{kind}")).expect("it may be looked at");
+        refused(setns(own("uts"), CloneFlags::CLONE_NEWUTS).map_err(Into::into), "another namespace");
+
+        setns(own("net"), CloneFlags::CLONE_NEWNET).expect("a network namespace may be entered");
+        assert_eq!(fs::read_to_string(&file).expect("it may be read"), "before");
     });
 }
 

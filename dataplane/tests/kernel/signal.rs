@@ -49,8 +49,8 @@ fn a_signal_enrols_and_takes_out_and_is_not_observed() {
         assert_eq!(world.drain(), [], "signals are not observed");
         let listener = TcpListener::bind("127.0.0.1:0").expect("free");
         let _client = std::net::TcpStream::connect(listener.local_addr().expect("bound")).expect("listening");
-        let kinds: Vec<_> = world.drain().iter().map(|r| r.kind).collect();
-        assert_eq!(kinds, [Kind::Established as u32; 2], "what a signal enrolled is");
+        let opened = world.wait_for_all("what a signal enrolled", 2, |_| true);
+        assert_eq!(opened.iter().map(|r| r.kind).collect::<Vec<_>>(), [Kind::Established as u32; 2]);
     });
 }
 
@@ -69,21 +69,24 @@ fn the_hosts_namespace_is_deaf_and_not_everyone() {
         options.manage_all = true;
         let mut kernel = Kernel::load(&options).expect("root may");
         kernel.attach_telemetry().expect("root may");
-        let mut source = kernel.take_source();
+        let source = kernel.take_source();
+        let mut world = World { kernel, source, seen: Vec::new() };
         signal("0.0.0.2:929");
-        assert_eq!(kernel.manager().list().expect("readable"), []);
+        assert_eq!(world.kernel.manager().list().expect("readable"), []);
         let connect = || {
             let listener = TcpListener::bind("127.0.0.1:0").expect("free");
             std::net::TcpStream::connect(listener.local_addr().expect("bound")).map(drop).expect("listening");
         };
         connect();
-        assert_eq!(source.drain_ring(&mut |_| ()), 0, "the host's own");
         std::thread::spawn(move || {
             crate::sandbox::new_namespace();
             connect();
         })
         .join()
         .expect("it connects");
-        assert!(source.drain_ring(&mut |_| ()) >= 2, "everyone else");
+        let opened = world.wait_for_all("everyone else", 2, |r| r.kind == Kind::Established as u32);
+        assert_eq!(opened.len(), 2, "{opened:#?}");
+        let own = own_cookie();
+        assert!(world.seen.iter().all(|r| r.netns != own), "the host's own: {:#?}", world.seen);
     });
 }

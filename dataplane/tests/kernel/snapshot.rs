@@ -18,7 +18,7 @@ use crate::{
 fn every_live_connection_is_in_every_pass_while_others_come_and_go() {
     inside("snapshot::every_live_connection_is_in_every_pass_while_others_come_and_go", |cgroup| {
         // A ring that a walk fills several times.
-        let options = Options { ring_bytes: 1 << 18, ..options(cgroup) };
+        let options = Options { ring_slots: Some(512), ..options(cgroup) };
         let mut world = World::with(&options);
         let listener = TcpListener::bind("127.0.0.1:0").expect("free");
         let to = listener.local_addr().expect("bound");

@@ -23,7 +23,7 @@ fn what_is_not_asked_for_is_not_loaded() {
         for _ in 0..2 {
             assert_eq!(kernel.attach_telemetry().expect("root may"), Progress::Snapshot);
             assert_eq!(kernel.attach_telemetry().expect("it is attached"), Progress::Snapshot);
-            assert_eq!(kernel.loaded(), ["connect4", "connect6", "lifecycle", "release", "snapshot"]);
+            assert_eq!(kernel.loaded(), ["connect4", "connect6", "lifecycle", "release", "snapshot", "adopt"]);
             kernel.detach_telemetry().expect("it is attached");
             kernel.detach_telemetry().expect("detached is as good");
             assert_eq!(kernel.loaded(), ["connect4", "connect6"]);
@@ -69,7 +69,7 @@ fn packets_report_their_connection_once_an_interval() {
         let mut world = World::with(&options);
         assert_eq!(
             world.kernel.loaded(),
-            ["connect4", "connect6", "lifecycle", "release", "packet_ingress", "packet_egress"]
+            ["connect4", "connect6", "lifecycle", "release", "adopt", "packet_ingress", "packet_egress"]
         );
         let listener = TcpListener::bind("127.0.0.1:0").expect("free");
         let mut client = TcpStream::connect(listener.local_addr().expect("bound")).expect("listening");

@@ -1,6 +1,11 @@
 //! The programs, loaded for one test's namespace, and what they said.
 
-use std::{fs::File, net::SocketAddr, path::Path, time::Instant};
+use std::{
+    fs::File,
+    net::SocketAddr,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use abi::{Direction, Kind, Record, maps::counter};
 use dataplane::kernel::{Kernel, Options, Source, netns_cookie};
@@ -47,13 +52,24 @@ impl World {
 
     /// Waits until a record fits.
     pub(crate) fn wait_for(&mut self, what: &str, fits: impl Fn(&Record) -> bool) -> Record {
+        self.wait_for_all(what, 1, fits)[0]
+    }
+
+    /// Waits until so many records fit, and returns all that do.
+    pub(crate) fn wait_for_all(&mut self, what: &str, count: usize, fits: impl Fn(&Record) -> bool) -> Vec<Record> {
         let begin = Instant::now();
         loop {
-            if let Some(found) = self.drain().iter().find(|record| fits(record)) {
-                return *found;
+            let found: Vec<_> = self.drain().iter().filter(|record| fits(record)).copied().collect();
+            if found.len() >= count {
+                return found;
             }
-            assert!(begin.elapsed() < DEADLINE, "no record of {what}; there are {:#?}", self.seen);
-            self.source.wait(std::time::Duration::from_millis(20)).expect("the ring can be waited for");
+            assert!(
+                begin.elapsed() < DEADLINE,
+                "{} of {count} records of {what}; there are {:#?}",
+                found.len(),
+                self.seen
+            );
+            self.source.wait(Duration::from_millis(20)).expect("the ring can be waited for");
         }
     }
 
@@ -72,15 +88,25 @@ impl World {
     /// Makes a whole pass and returns what it showed.
     pub(crate) fn pass(&mut self) -> Vec<Record> {
         let mut pass = self.source.snapshot().expect("the kernel iterates").expect("an iterator is attached");
-        let seen = &mut self.seen;
-        let mut record = |bytes: &[u8]| seen.push(Record::read_from_bytes(bytes).expect("records have one size"));
-        while self.source.go_on(&mut pass, &mut record).expect("the kernel goes on") {}
+        while self.source.go_on(&mut pass).expect("the kernel goes on") {
+            self.drain();
+        }
+        self.drain();
         assert!(pass.is_complete());
         self.seen.extract_if(.., |record| record.kind == Kind::Progress as u32).collect()
     }
 
     pub(crate) fn counter(&self, slot: u32) -> u64 {
         self.source.counters().expect("counters can be read")[slot as usize]
+    }
+
+    /// Waits until the kernel has counted this, as [`World::counted`] tells it.
+    pub(crate) fn wait_for_counts(&self, counts: [u64; 3]) {
+        let begin = Instant::now();
+        while self.counted() != counts {
+            assert!(begin.elapsed() < DEADLINE, "{:?} counted, not {counts:?}", self.counted());
+            std::thread::yield_now();
+        }
     }
 
     /// What the kernel counted: established, closed, failed.

@@ -45,7 +45,7 @@ async fn set(control: &Control, switch: Switch, enable: &str) -> Response {
     let Ok(on) = go_bool(enable) else {
         return (StatusCode::BAD_REQUEST, format!("invalid accesslog enable={enable}")).into_response();
     };
-    match control.set(switch, on).await {
+    match control.choose(switch, on).await {
         Ok(()) => StatusCode::OK.into_response(),
         Err(refused @ Refused::MonitoringOff(_)) => (StatusCode::BAD_REQUEST, refused.to_string()).into_response(),
         Err(Refused::Kernel(error)) => {

@@ -1,3 +1,5 @@
+mod fuzz;
+
 use std::sync::{Arc, Mutex};
 
 use axum::{
@@ -14,6 +16,7 @@ use super::{Admin, router};
 use crate::{
     control::{Control, Programs},
     log::Loggers,
+    mesh::Source,
     record::Queries,
 };
 
@@ -55,7 +58,9 @@ fn port(kernel_works: bool) -> Port {
     let admin = Admin {
         control: Arc::new(Control::new(switches.clone(), programs)),
         loggers: Arc::new(Loggers::detached(LevelFilter::INFO)),
+        explainer: crate::sync::Explainer::of_nothing(Arc::new(Cache::new(Node::default()))),
         cache: Arc::new(Cache::new(Node::default())),
+        mesh: Source::None,
         queries: Queries::closed(),
     };
     Port { router: router(admin), switches, kernel }
@@ -153,6 +158,10 @@ async fn version_ready_and_the_mesh_are_told() {
     assert_eq!(port.ask("GET", "/debug/ready", "").await, (StatusCode::OK, "OK".into()));
     let mesh = port.ask("GET", "/debug/config_dump/dual-engine", "").await.1;
     assert_eq!(mesh, r#"{"workloads":[],"services":[],"policies":[]}"#);
+    let standing = port.ask("GET", "/debug/mesh", "").await.1;
+    let wanted =
+        r#"{"source":"","current":null,"complete":false,"ageSeconds":null,"workloads":0,"services":0,"error":null}"#;
+    assert_eq!(standing, wanted);
     assert_eq!(port.ask("GET", "/debug/pprof", "").await.0, StatusCode::NOT_FOUND);
 }
 

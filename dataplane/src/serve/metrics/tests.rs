@@ -11,12 +11,13 @@ use axum::{
 };
 use cache::{Cache, Node};
 use flate2::read::GzDecoder;
-use prometheus::IntGauge;
+use prometheus::{IntCounter, IntGauge};
+use socket2::{Domain, Socket, Type};
 use telemetry::{AccessLog, Clock, Config, Exposition, NodeAddresses, Switches};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
-use super::router;
+use super::{SCRAPES, router};
 use crate::serve::http;
 
 /// An exposition with one gauge besides what telemetry brings, and `more` that make it large.
@@ -33,7 +34,7 @@ fn exposition(more: usize) -> Arc<Exposition> {
         log,
     );
     for n in 0..=more {
-        let gauge = IntGauge::new(format!("test_gauge_{n}"), "Seven, always.").unwrap();
+        let gauge = IntGauge::new(format!("test_gauge_{n}"), "Seven, always: one of many, whose help is long enough to fill what waits between a server and a client who does not read.").unwrap();
         gauge.set(7);
         exposition.registry().register(Box::new(gauge)).unwrap();
     }
@@ -83,21 +84,32 @@ async fn scrapers_that_do_not_read_do_not_keep_others_from_scraping() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let server = TaskTracker::new().spawn(http::serve(listener, router(exposition(1000)), stop.clone()));
+    let server = TaskTracker::new().spawn(http::serve(
+        listener,
+        router(exposition(20_000)),
+        http::Limits::default(),
+        IntCounter::new("displaced", "Displaced.").unwrap(),
+        stop.clone(),
+    ));
     let scraped = tokio::task::spawn_blocking(move || {
-        let ask = || {
-            let mut stream = TcpStream::connect(address).unwrap();
+        let ask = |buffer: Option<usize>| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            if let Some(size) = buffer {
+                socket.set_recv_buffer_size(size).unwrap();
+            }
+            socket.connect(&address.into()).unwrap();
+            let mut stream = TcpStream::from(socket);
             stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
             stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
             stream
         };
-        let _silent: Vec<_> = (0..3).map(|_| ask()).collect();
+        let _silent: Vec<_> = (0..2 * SCRAPES).map(|_| ask(Some(4096))).collect();
         let mut text = String::new();
-        ask().read_to_string(&mut text).unwrap();
+        ask(None).read_to_string(&mut text).unwrap();
         text
     });
     let text = scraped.await.unwrap();
-    assert!(text.starts_with("HTTP/1.1 200") && text.contains("test_gauge_1000 7"));
+    assert!(text.starts_with("HTTP/1.1 200") && text.contains("test_gauge_20000 7"));
     stop.cancel();
     server.await.unwrap().unwrap();
 }

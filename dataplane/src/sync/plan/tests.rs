@@ -2,7 +2,8 @@ use std::net::SocketAddr;
 
 use cache::{Cache, Delta, Health, Node, Service, Subscription, Workload, model::LoadBalancing};
 
-use super::{Plan, Step};
+use super::{Plan, Site, Step};
+use crate::kernel::{Dialled, Target};
 
 /// A mesh and its plan.
 struct Mesh {
@@ -15,21 +16,37 @@ impl Mesh {
     fn new(network: &str) -> Self {
         let cache = Cache::new(Node { name: "node-a".into(), network: network.into() });
         let changes = cache.subscribe();
-        Self { cache, changes, plan: Plan::new(network.into()) }
+        let site = Site { network: network.into(), node: "node-a".into(), cluster: "x".into(), ..Site::default() };
+        Self { cache, changes, plan: Plan::new(site) }
     }
 
     /// Applies a delta and returns the steps that follow from it, in the order of their addresses.
     fn apply(&mut self, delta: Delta) -> Vec<(SocketAddr, Option<Vec<SocketAddr>>)> {
+        let plain = |target: Target| {
+            assert_eq!(target.waypoint, 0);
+            target
+                .endpoints
+                .into_iter()
+                .inspect(|(_, weight)| assert_eq!(*weight, 1))
+                .map(|(address, _)| address)
+                .collect()
+        };
+        let steps = self.steps(delta).into_iter().inspect(|(dialled, _)| assert!(!dialled.direct));
+        steps.map(|(dialled, target)| (dialled.address, target.map(plain))).collect()
+    }
+
+    /// Applies a delta and returns the steps that follow from it, in the order of what is dialled.
+    fn steps(&mut self, delta: Delta) -> Vec<(Dialled, Option<Target>)> {
         self.cache.apply(delta);
         let Some(change) = self.changes.pending() else { return Vec::new() };
         let steps = self.plan.steps(&self.cache.load(), &change).into_iter();
         let mut steps: Vec<_> = steps
             .map(|step| match step {
-                Step::Set(address, endpoints) => (address, Some(endpoints)),
-                Step::Remove(address) => (address, None),
+                Step::Set(dialled, target) => (dialled, Some(target)),
+                Step::Remove(dialled) => (dialled, None),
             })
             .collect();
-        steps.sort_unstable();
+        steps.sort_unstable_by_key(|(dialled, _)| *dialled);
         steps
     }
 }
@@ -135,7 +152,7 @@ fn unhealthy_endpoints_are_left_out_unless_the_service_takes_all() {
     let ill = Workload { status: Health::Unhealthy, ..workload("a", &["10.0.0.5"], &[]) };
     let plain = service(&["/10.96.0.10"], &[(80, 8080)]);
     let steps = mesh.apply(Delta { services: vec![plain.clone()], workloads: vec![ill], ..Delta::default() });
-    assert_eq!(steps, [set("10.96.0.10:80", &[])]);
+    assert_eq!(steps, []);
     let all = LoadBalancing { allow_unhealthy: true, ..LoadBalancing::default() };
     let any = Service { load_balancing: Some(all), ..plain };
     let steps = mesh.apply(Delta { services: vec![any], ..Delta::default() });
@@ -146,7 +163,8 @@ fn unhealthy_endpoints_are_left_out_unless_the_service_takes_all() {
 fn a_service_that_passes_through_is_not_steered_any_more() {
     let mut mesh = Mesh::new("");
     let plain = service(&["/10.96.0.10"], &[(80, 8080)]);
-    mesh.apply(Delta { services: vec![plain.clone()], ..Delta::default() });
+    let workloads = vec![workload("a", &["10.0.0.5"], &[])];
+    mesh.apply(Delta { services: vec![plain.clone()], workloads, ..Delta::default() });
     let through = LoadBalancing { mode: "PASSTHROUGH".into(), ..LoadBalancing::default() };
     let steps =
         mesh.apply(Delta { services: vec![Service { load_balancing: Some(through), ..plain }], ..Delta::default() });
@@ -173,9 +191,15 @@ fn a_virtual_address_moves_from_service_to_service() {
     let old = service(&["/10.96.0.10"], &[(80, 8080)]);
     mesh.apply(Delta { services: vec![old], workloads: vec![workload("a", &["10.0.0.5"], &[])], ..Delta::default() });
     let new = Service { hostname: "till.shop".into(), ..service(&["/10.96.0.10"], &[(90, 9090)]) };
-    let steps = mesh.apply(Delta { services: vec![new], removed: vec!["shop/cart.shop".into()], ..Delta::default() });
-    assert_eq!(steps, [(at("10.96.0.10:80"), None), set("10.96.0.10:90", &[])]);
+    let services = [("shop/till.shop".into(), [].into())].into();
+    let to_till = Workload { services, ..workload("a", &["10.0.0.5"], &[]) };
+    let (workloads, removed) = (vec![to_till], vec!["shop/cart.shop".into()]);
+    let steps = mesh.apply(Delta { services: vec![new], workloads, removed, ..Delta::default() });
+    assert_eq!(steps, [(at("10.96.0.10:80"), None), set("10.96.0.10:90", &["10.0.0.5:9090"])]);
     let steps = mesh.apply(Delta { removed: vec!["shop/till.shop".into()], ..Delta::default() });
     assert_eq!(steps, [(at("10.96.0.10:90"), None)]);
-    assert!(mesh.plan.addresses.is_empty() && mesh.plan.services.is_empty());
+    assert!(mesh.plan.addresses.is_empty() && mesh.plan.holders.is_empty());
 }
+
+mod locality;
+mod waypoint;
