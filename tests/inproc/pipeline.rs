@@ -8,9 +8,9 @@ use std::{
 };
 
 use cache::{Cache, Node, Service, Str, Workload};
-use telemetry::{AccessLog, Clock, Config, Exposition, Format, NodeAddresses, Recorder, Switch, Switches};
+use telemetry::{AccessLog, Clock, Config, Exposition, Format, NodeAddresses, Recorder, Saved, Switch, Switches};
 
-use crate::connection::Raw;
+use crate::{connection::Raw, restart::Shared};
 
 /// Wall time when the monotonic clock stands at 0: 2024-09-14 08:19:20 UTC, in ns since the Unix epoch.
 const WALL_NS: i64 = 1_726_301_960_000_000_000;
@@ -69,6 +69,20 @@ impl Pipeline {
         let access_log = AccessLog::new(&config, log.clone()).expect("a thread starts");
         let clock = Arc::new(Clock::with_offset(WALL_NS));
         let (recorder, exposition) = telemetry::new(config, cache.clone(), switches.clone(), node, clock, access_log);
+        Self { recorder, exposition, switches, cache, log }
+    }
+
+    /// A pipeline over [`mesh`] that goes on from what was saved, with everything switched on; the programs were attached all the while.
+    pub(crate) fn resumed(config: Config, memory: Shared) -> Self {
+        let Self { switches, cache, log, .. } = Self::new(config.clone());
+        let (node, clock) = (Arc::new(NodeAddresses::default()), Arc::new(Clock::with_offset(WALL_NS)));
+        let access_log = AccessLog::new(&config, log.clone()).expect("a thread starts");
+        let saved = Saved::open(Box::new(memory)).expect("it is ours").watched(true);
+        let (recorder, exposition) =
+            telemetry::resume(config, cache.clone(), switches.clone(), node, clock, access_log, saved);
+        Switches::ALL.iter().for_each(|switch| {
+            switches.set(*switch, true);
+        });
         Self { recorder, exposition, switches, cache, log }
     }
 

@@ -79,3 +79,21 @@ fn labels_that_differ_only_in_where_one_ends_are_two_series() {
     assert_eq!(samples(&scrape, OPENED, &[]).len(), 2);
     assert_eq!(sum(&scrape, OPENED, &[("destination_workload", "app")]), 1);
 }
+
+#[test]
+fn strangers_are_one_series_whatever_their_address() {
+    let mut pipeline = with_pods(0, 100);
+    pipeline.cache.replace([pod("client-0", "web", &["10.244.0.17"], None)], []);
+    for n in 1..=200 {
+        let there = Connection::outbound(n, SECOND, "10.244.0.17:40000", &format!("203.0.113.{n}:443"));
+        let here = Connection::inbound(1000 + n, SECOND, "10.244.0.17:8080", &format!("203.0.113.{n}:50000"));
+        pipeline.feed([&there.established(), &here.established()]);
+    }
+    let scrape = pipeline.scrape_at(SECOND);
+    for metric in [OPENED, "kmesh_tcp_connections_opened_total"] {
+        assert_eq!(samples(&scrape, metric, &[]).len(), 2, "{metric}");
+        assert_eq!(sum(&scrape, metric, &[("reporter", "source"), ("source_workload", "client")]), 200);
+        assert_eq!(sum(&scrape, metric, &[("reporter", "destination"), ("source_workload", "-")]), 200);
+    }
+    assert!(!scrape.contains("203.0.113."));
+}

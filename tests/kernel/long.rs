@@ -1,6 +1,8 @@
 //! Connections that stay open stay visible.
 
-use anyhow::{Result, ensure};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use tests::{
     LogLine, Meshd,
@@ -109,4 +111,39 @@ fn progress_by_packets_reports_a_connection_that_is_used() -> Result<()> {
     meshd.eventually(|s| Truth { opened: 1, closed: 1, there, back: there }.is_shown(s))?;
     meshd.logs(&[("state", "BPF_TCP_ESTABLISHED"), ("direction", "OUTBOUND")])?;
     meshd.logs(&[("state", "BPF_TCP_ESTABLISHED"), ("direction", "INBOUND")]).map(drop)
+}
+
+#[test]
+fn a_connection_begins_when_it_did() -> Result<()> {
+    /// The kernel's clock and the system's are compared to well below this, s.
+    const APART: f64 = 0.02;
+    const DAY: f64 = 86_400.0;
+    let mut pair = Pair::new("begins")?;
+    let service = pair.service();
+    let meshd = Meshd::start(&pair.sandbox, &pair.mesh(), ALL)?;
+    let (client, server) = (&mut pair.client, &mut pair.server);
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).map(|since| since.as_secs_f64() % DAY);
+    for n in 0..5 {
+        let name = format!("c{n}");
+        let before = now()?;
+        client.open(&name, &service, "l", server)?;
+        let after = now()?;
+        client.send(&name, n + 1, server)?;
+        client.close(&name, server)?;
+        let sent = (n + 1).to_string();
+        for direction in [("direction", "OUTBOUND", "sent_bytes"), ("direction", "INBOUND", "received_bytes")] {
+            let line = meshd.logs(&[(direction.0, direction.1), (direction.2, &sent), ("state", "BPF_TCP_CLOSE")])?;
+            let start = line.field("start_time");
+            let time = start.split(' ').nth(1).with_context(|| format!("a time in `{start}`"))?;
+            let parts = time.split(':').map(str::parse::<f64>).collect::<Result<Vec<_>, _>>()?;
+            let begin = parts.iter().fold(0.0, |sum, part| sum * 60.0 + part);
+            // It may be midnight in between.
+            let since = (begin - before + APART).rem_euclid(DAY);
+            ensure!(
+                since <= (after - before).rem_euclid(DAY) + 2.0 * APART,
+                "{start} is not between {before} and {after}"
+            );
+        }
+    }
+    Ok(())
 }

@@ -3,11 +3,16 @@
 //! Needs root, and fails without; `make test` sets up the rest.
 #![forbid(unsafe_code)]
 
+mod adoption;
 mod bytes;
+mod change;
 mod control;
+mod dump;
 mod failures;
+mod flood;
 mod ignored;
 mod lifecycle;
+mod listed;
 mod long;
 mod loss;
 mod managed;
@@ -15,4 +20,8 @@ mod mesh_file;
 mod pair;
 mod prometheus;
 mod refusals;
+mod restart;
+mod rights;
 mod services;
+mod stopped;
+mod waypoints;

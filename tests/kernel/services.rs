@@ -1,10 +1,12 @@
 //! A service's address leads to one of its healthy endpoints and is named as the service.
 
+use std::fs;
+
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use tests::{
-    Meshd,
-    meshd::ALL,
+    Mesh, Meshd, Peer,
+    meshd::{ALL, mesh_file},
     retry::{DEADLINE, eventually},
 };
 
@@ -117,13 +119,77 @@ fn only_healthy_endpoints_take_connections_and_each_takes_some() -> Result<()> {
 }
 
 #[test]
-fn without_a_healthy_endpoint_the_connect_is_refused_and_the_service_is_named() -> Result<()> {
+fn a_preferred_endpoint_that_is_lost_is_missed_by_a_strict_service_alone() -> Result<()> {
+    let mut pair = Pair::new("prefer")?;
+    let other = pair.sandbox.pod("other")?;
+    let mut other_peer = other.peer()?;
+    for peer in [&mut pair.server, &mut other_peer] {
+        peer.ask("serve 0.0.0.0:9090")?;
+    }
+    let vip = pair.sandbox.vip(2);
+    let mesh = pair.mesh().workload("other", &other.addresses(), json!({"node": "node-b"}));
+    let mesh = mesh.service("many", &[vip.into()], &[(80, 9090)], &["server", "other"]);
+    let prefers = |mesh: &Mesh, mode: &str| {
+        let balancing = json!({"routingPreferences": ["Node"], "mode": mode, "healthPolicy": "OnlyHealthy"});
+        mesh.clone().with_service("many", &json!({"loadBalancer": balancing}))
+    };
+    let lost = mesh.clone().with("server", &json!({"status": "Unhealthy"}));
+    let meshd = Meshd::start(&pair.sandbox, &prefers(&mesh, "Failover"), &["--monitoring", "--workload-metrics"])?;
+    let write = |mesh: &Mesh| fs::write(mesh_file(&pair.sandbox), mesh.render());
+    let took = |workload: &str| -> Result<f64> {
+        let labels = [("reporter", "source"), ("destination_workload", workload)];
+        Ok(meshd.scrape()?.total("kmesh_tcp_workload_connections_opened_total", &labels))
+    };
+    // From the first one that gets there on, all do.
+    let all_go_to = |client: &mut Peer, workload: &str| -> Result<()> {
+        let before = took(workload)?;
+        eventually(DEADLINE, || {
+            client.ask(format_args!("churn {vip}:80 1 5"))?;
+            ensure!(took(workload)? > before, "{workload} takes none");
+            Ok(())
+        })?;
+        let others = || -> Result<f64> {
+            let all = [("reporter", "source")];
+            Ok(meshd.scrape()?.total("kmesh_tcp_workload_connections_opened_total", &all) - took(workload)?)
+        };
+        let (its, of_others) = (took(workload)?, others()?);
+        client.ask(format_args!("churn {vip}:80 20 5"))?;
+        eventually(DEADLINE, || {
+            let more = took(workload)? - its;
+            ensure!(more >= 20.0, "{more} of 20 went to {workload}");
+            Ok(())
+        })?;
+        ensure!(others()? == of_others, "some went elsewhere than to {workload}");
+        Ok(())
+    };
+    all_go_to(&mut pair.client, "server")?;
+    write(&prefers(&lost, "Failover"))?;
+    all_go_to(&mut pair.client, "other")?;
+    write(&prefers(&mesh, "Failover"))?;
+    all_go_to(&mut pair.client, "server")?;
+
+    write(&prefers(&lost, "Strict"))?;
+    eventually(DEADLINE, || {
+        let reason = pair.client.ask_to_fail(format_args!("connect a {vip}:80"))?;
+        ensure!(reason == "ECONNREFUSED", "{reason}");
+        Ok(())
+    })?;
+    write(&prefers(&mesh, "Strict"))?;
+    all_go_to(&mut pair.client, "server")
+}
+
+#[test]
+fn without_a_healthy_endpoint_a_strict_service_refuses_and_is_named() -> Result<()> {
     let mut pair = Pair::new("empty")?;
     let sandbox = &pair.sandbox;
     let vip = sandbox.vip(3);
     let mesh = pair.mesh().service("empty", &[vip.into()], &[(80, 80)], &[]);
-    let meshd = Meshd::start(sandbox, &mesh, ALL)?;
-    pair.client.ask_to_fail(format_args!("connect a {vip}:80"))?;
+    let strict = mesh.with_service(
+        "empty",
+        &json!({"loadBalancer": {"routingPreferences": ["Zone"], "mode": "Strict", "healthPolicy": "OnlyHealthy"}}),
+    );
+    let meshd = Meshd::start(sandbox, &strict, ALL)?;
+    assert_eq!(pair.client.ask_to_fail(format_args!("connect a {vip}:80"))?, "ECONNREFUSED");
 
     let labels = [
         ("reporter", "source"),
@@ -141,6 +207,17 @@ fn without_a_healthy_endpoint_the_connect_is_refused_and_the_service_is_named() 
         ("dst.workload", "-"),
     ])?;
     Ok(())
+}
+
+#[test]
+fn without_a_healthy_endpoint_another_service_s_address_is_dialled_as_it_is() -> Result<()> {
+    let mut pair = Pair::new("through")?;
+    let vip = pair.sandbox.vip(3);
+    let mesh = pair.mesh().service("empty", &[vip.into()], &[(80, 80)], &[]);
+    let meshd = Meshd::start(&pair.sandbox, &mesh, ALL)?;
+    assert_eq!(pair.client.ask_to_fail(format_args!("connect a {vip}:80"))?, "ENETUNREACH");
+    let labels = [("response_flags", "CONNECT_UNREACHABLE"), ("destination_service_name", "empty")];
+    meshd.eventually(|s| s.shows("kmesh_tcp_connections_failed_total", &labels, 1.0)).map(drop)
 }
 
 #[test]

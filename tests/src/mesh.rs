@@ -81,6 +81,22 @@ impl Mesh {
         self
     }
 
+    /// Replaces fields of the service of that name.
+    pub fn with_service(mut self, name: &str, more: &Value) -> Self {
+        for service in self.services.iter_mut().filter(|s| s["name"] == name) {
+            merge(service, more.clone());
+        }
+        self
+    }
+
+    /// Replaces fields of all services.
+    pub fn with_services(mut self, more: &Value) -> Self {
+        for service in &mut self.services {
+            merge(service, more.clone());
+        }
+        self
+    }
+
     /// Renders the file.
     pub fn render(&self) -> String {
         json!({"workloads": self.workloads, "services": self.services}).to_string()

@@ -5,6 +5,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
     time::Duration,
 };
 
@@ -17,6 +18,7 @@ use nix::{
 use crate::{
     access_log::LogLine,
     artifacts,
+    command::run,
     http::{self, Answer},
     mesh::{Mesh, NODE},
     netns::Namespace,
@@ -40,7 +42,8 @@ pub const ALL: &[&str] = &[
 pub struct Meshd<'a> {
     sandbox: &'a Sandbox,
     child: Child,
-    files: PathBuf,
+    stdout: PathBuf,
+    stderr: PathBuf,
 }
 
 impl<'a> Meshd<'a> {
@@ -66,17 +69,19 @@ impl<'a> Meshd<'a> {
 
     /// Starts `meshd run` with nothing said about where the mesh state is.
     pub fn spawn_without_mesh(sandbox: &'a Sandbox, through: &[&str], flags: &[&str]) -> Result<Self> {
-        let files = sandbox.directory().to_owned();
-        let file = |name: &str| fs::File::create(files.join(name)).with_context(|| format!("making {name}"));
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Relaxed);
+        let [stdout, stderr] = ["stdout", "stderr"].map(|name| sandbox.directory().join(format!("{name}-{number}")));
+        let file = |path: &Path| fs::File::create(path).with_context(|| format!("making {}", path.display()));
         let mut command = Command::new("nsenter");
         command.arg(format!("--net={}", sandbox.node().path().display())).args(through).arg(artifacts::meshd()?);
         command.args(["run", "--node-name", NODE]);
         if !flags.contains(&"--cgroup") {
             command.arg("--cgroup").arg(sandbox.cgroup());
         }
-        command.args(flags).stdin(Stdio::null()).stdout(file("stdout")?).stderr(file("stderr")?);
+        command.args(flags).stdin(Stdio::null()).stdout(file(&stdout)?).stderr(file(&stderr)?);
         let child = command.spawn().context("starting meshd")?;
-        Ok(Self { sandbox, child, files })
+        Ok(Self { sandbox, child, stdout, stderr })
     }
 
     /// Waits until the ready port says so.
@@ -133,7 +138,7 @@ impl<'a> Meshd<'a> {
 
     /// Returns the complete lines of the access log so far.
     pub fn access_log(&self) -> Result<Vec<String>> {
-        let text = fs::read_to_string(self.files.join("stdout")).context("reading meshd's standard output")?;
+        let text = fs::read_to_string(&self.stdout).context("reading meshd's standard output")?;
         let complete = text.rfind('\n').map_or("", |end| &text[..end]);
         Ok(complete.lines().map(str::to_owned).collect())
     }
@@ -150,7 +155,7 @@ impl<'a> Meshd<'a> {
 
     /// Returns what it wrote to its own log.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.files.join("stderr")).unwrap_or_else(|error| error.to_string())
+        fs::read_to_string(&self.stderr).unwrap_or_else(|error| error.to_string())
     }
 
     /// Waits until its own log says something.
@@ -166,6 +171,11 @@ impl<'a> Meshd<'a> {
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let pid = i32::try_from(self.pid()).context("a process id")?;
         kill(Pid::from_raw(pid), signal).with_context(|| format!("sending {signal}"))
+    }
+
+    /// Kills it and waits until it is gone.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill().and_then(|()| self.child.wait()).map(drop).context("killing meshd")
     }
 
     /// Waits until it has ended by itself or by a signal.
@@ -212,6 +222,11 @@ impl Drop for Meshd<'_> {
             eprintln!("meshd said:\n{}", self.log());
         }
     }
+}
+
+/// Runs `meshd uninstall` over a test's cgroup and returns what it says.
+pub fn uninstall(sandbox: &Sandbox) -> Result<String> {
+    run(&format!("{} uninstall --cgroup {}", artifacts::meshd()?.display(), sandbox.cgroup().display()))
 }
 
 /// Returns the file that `meshd` of a test reads its mesh from.

@@ -59,6 +59,20 @@ impl Scrape {
         Ok(())
     }
 
+    /// Says whether every counter of telemetry that an earlier scrape had is still there, and none has fallen; those whose names begin
+    /// with one of `but` are not looked at.
+    pub fn goes_on_from(&self, before: &Self, but: &[&str]) -> Result<()> {
+        const OURS: [&str; 3] = ["kmesh_", "meshd_telemetry_", "meshd_connections_"];
+        let begins = |name: &str, with: &[&str]| with.iter().any(|prefix| name.starts_with(prefix));
+        let is_meant = |name: &str| name.ends_with("_total") && begins(name, &OURS) && !begins(name, but);
+        for old in before.samples.iter().filter(|s| is_meant(&s.name)) {
+            let new = self.samples.iter().find(|s| s.name == old.name && s.labels == old.labels);
+            let new = new.with_context(|| format!("{}{:?} is gone", old.name, old.labels))?;
+            ensure!(new.value >= old.value, "{}{:?} fell from {} to {}", old.name, old.labels, old.value, new.value);
+        }
+        Ok(())
+    }
+
     /// Returns the one series of a metric that has these labels.
     pub fn only<'a>(&'a self, name: &'a str, labels: Labels<'a>) -> Result<&'a Sample> {
         let mut found = self.select(name, labels);

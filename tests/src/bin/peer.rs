@@ -7,7 +7,7 @@
 use std::{
     collections::HashMap,
     io::{self, BufRead as _, Read as _, Write as _},
-    net::{Shutdown, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -19,7 +19,10 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
-use tests::protocol::Reply;
+use tests::{
+    conversation::{self, Host, Moved},
+    protocol::Reply,
+};
 
 const HELP: &str = "
 listen LISTENER ADDRESS             listens
@@ -34,7 +37,12 @@ close NAME                          closes
 reset NAME                          closes with a reset
 serve ADDRESS                       accepts for ever, each connection echoed to its end
 served                              tells what serving came to
-churn ADDRESS COUNT BYTES           connections one after another, each sends BYTES, reads them back and closes";
+scan ADDRESS COUNT                  tries so many ports from the address's on, each of which refuses
+roam ADDRESS COUNT                  tries so many addresses from this one on, each of which refuses
+churn ADDRESS COUNT BYTES           connections one after another, each sends BYTES, reads them back and closes
+host ADDRESS                        accepts for ever, each connection a conversation
+hosted                              tells what hosting came to
+converse ADDRESS NUMBER             holds the conversation of this number";
 
 fn main() -> Result<()> {
     let mut peer = Peer::default();
@@ -58,6 +66,7 @@ fn reason(error: &anyhow::Error) -> String {
 struct Peer {
     sockets: HashMap<String, Socket>,
     served: Arc<Served>,
+    host: Arc<Host>,
 }
 
 #[derive(Default)]
@@ -98,6 +107,18 @@ impl Peer {
                 let (connections, bytes) = (self.served.connections.load(Relaxed), self.served.bytes.load(Relaxed));
                 Ok(Reply { connections, sent: bytes, received: bytes, ..Reply::default() })
             }
+            ["scan", address, count] => {
+                refused(address.parse()?, count.parse()?, |n, first| (first.ip(), first.port() + n as u16))
+            }
+            ["roam", address, count] => {
+                refused(address.parse()?, count.parse()?, |n, first| (beyond(first.ip(), n), first.port()))
+            }
+            ["host", address] => self.host(address.parse()?),
+            ["hosted"] => {
+                let (connections, Moved { sent, received }) = self.host.tell()?;
+                Ok(Reply { connections, sent, received, ..Reply::default() })
+            }
+            ["converse", address, number] => converse(address.parse()?, number.parse()?),
             ["churn", address, count, bytes] => churn(address.parse()?, count.parse()?, bytes.parse()?),
             _ => bail!("not a command: `{line}`; these are:{HELP}"),
         }
@@ -125,6 +146,28 @@ impl Peer {
         });
         Ok(reply)
     }
+
+    fn host(&self, address: SocketAddr) -> Result<Reply> {
+        let listener = listen(address)?;
+        let reply = addresses(&listener);
+        let host = Arc::clone(&self.host);
+        thread::spawn(move || {
+            while let Ok((socket, _)) = listener.accept() {
+                let host = Arc::clone(&host);
+                thread::spawn(move || host.hold(socket.into()));
+            }
+        });
+        Ok(reply)
+    }
+}
+
+fn converse(address: SocketAddr, number: u64) -> Result<Reply> {
+    let socket = connect(address, None)?;
+    let reply = addresses(&socket);
+    // Not the errno alone: at which step it came is what tells.
+    let held = conversation::lead(socket.into(), number).map_err(|error| anyhow::anyhow!("{error:#}"));
+    let Moved { sent, received } = held?;
+    Ok(Reply { connections: 1, sent, received, ..reply })
 }
 
 fn addresses(socket: &Socket) -> Reply {
@@ -204,6 +247,25 @@ fn echo(mut socket: &Socket, served: &Served) {
         if socket.write_all(&buffer[..n]).is_err() {
             return;
         }
+    }
+}
+
+fn refused(first: SocketAddr, count: u32, nth: impl Fn(u32, SocketAddr) -> (IpAddr, u16)) -> Result<Reply> {
+    for n in 0..count {
+        match connect(nth(n, first).into(), None) {
+            Err(error) if reason(&error) == "ECONNREFUSED" => {}
+            Err(error) => return Err(error),
+            Ok(_) => bail!("{:?} does not refuse", nth(n, first)),
+        }
+    }
+    Ok(Reply { connections: count.into(), ..Reply::default() })
+}
+
+/// The nth IPv4 address after this one; of IPv6 the same.
+fn beyond(address: IpAddr, n: u32) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits().wrapping_add(n)).into(),
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits().wrapping_add(n.into())).into(),
     }
 }
 
