@@ -1,7 +1,17 @@
 //! A large mesh: loading, finding, changing, and what it holds of memory.
 #![expect(clippy::print_stdout, reason = "a benchmark prints what it measured")]
 
-use std::{alloc::System, hint::black_box, net::IpAddr, sync::Arc, time::Instant};
+use std::{
+    alloc::System,
+    hint::black_box,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, ensure};
 use bench::{
@@ -21,6 +31,7 @@ fn main() -> Result<()> {
     let cache = load(workloads, &mut figures)?;
     find(&cache, workloads, &mut figures)?;
     change(&cache, workloads, &mut figures)?;
+    find_while_changing(&cache, workloads, &mut figures)?;
     println!("{figures}");
     Ok(())
 }
@@ -95,4 +106,60 @@ fn change(cache: &Cache, workloads: usize, figures: &mut Figures) -> Result<()> 
     let note = format!("{} KB more after {rounds} of them", Number((heap::bytes() - before).max(0.0) / 1e3));
     figures.add("applying one changed workload", Target::None, median(&took), "us", note);
     Ok(())
+}
+
+/// Changes a second that are applied while look-ups are timed, one at a time.
+const CHANGES: u32 = 1000;
+
+/// Single look-ups with and without deltas beside them, by turns.
+fn find_while_changing(cache: &Cache, workloads: usize, figures: &mut Figures) -> Result<()> {
+    let (rounds, finds) = if machine::quick() { (1, 10_000) } else { (9, 1_000_000) };
+    let (mut idle, mut busy) = (Vec::new(), Vec::new());
+    for round in 0..rounds {
+        idle.push(slowest_of_100(cache, workloads, finds)?);
+        let stop = AtomicBool::new(false);
+        let while_busy = thread::scope(|scope| {
+            scope.spawn(|| keep_changing(cache, workloads, round, &stop));
+            let found = slowest_of_100(cache, workloads, finds);
+            stop.store(true, Relaxed);
+            found
+        });
+        busy.push(while_busy?);
+    }
+    let ratios: Vec<_> = busy.iter().zip(&idle).map(|(busy, idle)| busy / idle).collect();
+    figures.add(
+        "p99 of a look-up, 1,000 deltas a second applied / none",
+        Target::AtMost(1.2),
+        median(&ratios),
+        "",
+        format!("{} and {} ns, 25 of them the clock's", Number(median(&busy)), Number(median(&idle))),
+    );
+    Ok(())
+}
+
+/// Returns the time that 99 of 100 look-ups stay below, ns.
+fn slowest_of_100(cache: &Cache, workloads: usize, finds: usize) -> Result<f64> {
+    let mut took = Vec::with_capacity(finds);
+    for n in 0..finds {
+        let address = mesh::address(n * 7919 % workloads).into();
+        let begin = Instant::now();
+        let found = black_box(cache.load().workload_at("", address)).is_some();
+        took.push(begin.elapsed().as_nanos() as f64);
+        ensure!(found, "{address} is nobody's");
+    }
+    took.sort_by(f64::total_cmp);
+    Ok(took[finds * 99 / 100])
+}
+
+#[expect(clippy::disallowed_methods, reason = "changes come at a pace")]
+fn keep_changing(cache: &Cache, workloads: usize, round: usize, stop: &AtomicBool) {
+    let begin = Instant::now();
+    let mut n = 0;
+    while !stop.load(Relaxed) {
+        let workload = mesh::workload(n as usize * 7919 % workloads);
+        let canonical_revision = arcstr::format!("v{round}-{n}");
+        cache.apply(Delta { workloads: vec![Workload { canonical_revision, ..workload }], ..Delta::default() });
+        n += 1;
+        thread::sleep((begin + Duration::from_secs(1) / CHANGES * n).saturating_duration_since(Instant::now()));
+    }
 }

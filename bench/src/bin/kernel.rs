@@ -7,8 +7,9 @@ use anyhow::{Context as _, Result, ensure};
 use bench::{
     figure::{Figures, Target},
     kernel::{
-        cost, load, process, pull,
+        cost, load, minute, process, pull, redirect,
         rounds::{self, Plan},
+        sidecar, sockets, steering,
         world::{Dial, Mode, World},
     },
     machine,
@@ -35,9 +36,15 @@ struct Cli {
     /// Live connections to pull; half as many are opened, since both their ends are this node's
     #[arg(long, value_name = "N", default_values_t = [20_000, 40_000])]
     live: Vec<usize>,
+    /// Managed sockets, of which half are clients'
+    #[arg(long, value_name = "N", default_value_t = 200_000)]
+    sockets: usize,
     /// Which address short connections dial where program time is measured
     #[arg(long, value_enum, default_value = "vip")]
     dial: Dial,
+    /// How data goes where redirected sockets are measured, in turns
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "WAY,...", default_values = ["off", "on", "floor"])]
+    ways: Vec<redirect::Way>,
     /// Seconds instead of minutes, to see that everything runs; its numbers mean little
     #[arg(long)]
     quick: bool,
@@ -62,6 +69,16 @@ enum Part {
     Pull,
     /// Memory of an idle meshd
     Memory,
+    /// Memory of managed sockets, and a pass over all of them
+    Sockets,
+    /// A minute of connections, as many as can be dialled: each is counted
+    Minute,
+    /// Steering of 10,000 services of 20 endpoints: memory of the maps, one endpoint's change
+    Steering,
+    /// Redirected sockets: latency, throughput and short requests, off, on and the least program
+    Redirect,
+    /// Whole requests and round trips, against a sidecar in each pod
+    Sidecar,
 }
 
 fn main() -> Result<()> {
@@ -86,9 +103,9 @@ fn measure(cli: &Cli) -> Result<()> {
     println!("In use by others before the run: {:.1} % of all processors\n", background * 100.0);
     let mut figures = Figures::default();
     let part = |part| cli.parts.is_empty() || cli.parts.contains(&part);
-    let (count, live, seconds) = if cli.quick { (1000, vec![1000], 2) } else { (50_000, cli.live.clone(), 10) };
+    let (millis, live, seconds) = if cli.quick { (200, vec![1000], 2) } else { (3000, cli.live.clone(), 10) };
     if part(Part::Programs) {
-        println!("{}", cost::connection(&world, cli.dial, count, &mut figures)?);
+        println!("{}", cost::connection(&world, cli.dial, millis, &mut figures)?);
     }
     if part(Part::Packets) {
         cost::packet(&world, Mode::On, Target::AtMost(0.0), &mut figures)?;
@@ -103,10 +120,30 @@ fn measure(cli: &Cli) -> Result<()> {
     if part(Part::Memory) {
         memory(&world, seconds, &mut figures)?;
     }
+    if part(Part::Sockets) {
+        sockets::run(&world, if cli.quick { 1000 } else { cli.sockets }, seconds, &mut figures)?;
+    }
+    if part(Part::Minute) {
+        minute::run(&world, if cli.quick { 1000 } else { 60_000 }, &mut figures)?;
+    }
     if part(Part::Rounds) {
         let plan = Plan { rounds: cli.rounds, millis: cli.millis, trips: 20_000 };
         let plan = if cli.quick { Plan { rounds: 1, millis: 200, trips: 1000 } } else { plan };
         println!("{}", rounds::run(&world, plan, &mut figures)?);
+    }
+    if part(Part::Steering) {
+        let plan = steering::Plan { services: 10_000, changes: 200 };
+        let quick = steering::Plan { services: 100, changes: 4 };
+        steering::run(&world, if cli.quick { quick } else { plan }, &mut figures)?;
+    }
+    let plan = redirect::Plan { rounds: cli.rounds, millis: cli.millis, trips: 20_000, blocks: 8192 };
+    let quick = redirect::Plan { rounds: 1, millis: 200, trips: 1000, blocks: 512 };
+    let plan = if cli.quick { quick } else { plan };
+    if part(Part::Redirect) {
+        println!("{}", redirect::run(&world, &cli.ways, plan, &mut figures)?);
+    }
+    if part(Part::Sidecar) {
+        println!("{}", sidecar::run(&world, &cli.ways, plan, &mut figures)?);
     }
     println!("{figures}");
     let missed = figures.missed();

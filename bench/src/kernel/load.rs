@@ -18,11 +18,15 @@ use nix::{
     unistd::Pid,
 };
 use serde::{Deserialize, Serialize};
+use tests::EventStream;
 
+use super::{long, relay};
 use crate::machine;
 
-/// Bytes of a request, of its response and of a ping-pong message.
+/// Bytes of a ping-pong message, and the fewest of a request.
 pub const MESSAGE: usize = 64;
+/// The most bytes of a request.
+const MOST: usize = 64 << 10;
 const BULK: usize = 256 << 10;
 
 /// What a load process is told to do.
@@ -33,16 +37,23 @@ pub enum Order {
     Serve { address: IpAddr, ports: Range<u16> },
     /// Run on this processor alone.
     Pin { processor: usize },
-    /// As many clients open, ask, read the answer to its end and close, one connection after the other, over the targets in turn.
-    Short { targets: Vec<SocketAddr>, clients: usize, millis: u64 },
-    /// Exactly so many of those, one client.
-    ShortExactly { targets: Vec<SocketAddr>, count: u64 },
+    /// As many clients open, ask, read the answer, as long as the request, and close, one connection after the other, over the targets in
+    /// turn.
+    Short { targets: Vec<SocketAddr>, clients: usize, millis: u64, bytes: usize },
     /// One connection, so many messages there and back, one at a time.
     PingPong { target: SocketAddr, count: u64 },
     /// One connection, as fast as it goes, one way.
     Bulk { target: SocketAddr, millis: u64 },
     /// Open connections and keep them.
     Hold { targets: Vec<SocketAddr>, count: usize },
+    /// Open a connection, exchange so many messages over it, and keep it.
+    Begin { target: SocketAddr, messages: u64 },
+    /// So many messages there and back over the connection that was begun last, one at a time.
+    Trips { bytes: usize, count: u64 },
+    /// So many blocks one way over the connection that was begun last.
+    Flow { bytes: usize, count: u64 },
+    /// Relay what is redirected to this port.
+    Relay { port: u16 },
     /// Close what is kept, at either end.
     Release,
     /// Nothing; the answer tells the processor time so far.
@@ -70,9 +81,12 @@ enum Manner {
     Echo = b'e',
     Discard = b'd',
     Keep = b'k',
+    Long = b'l',
 }
 
 type Kept = Arc<Mutex<Vec<TcpStream>>>;
+
+const NO_PANIC: &str = "no thread panics while it holds the lock";
 
 /// Enters a namespace and a cgroup and obeys orders until standard input ends.
 pub fn run(netns: &Path, cgroup: &Path) -> Result<()> {
@@ -101,15 +115,17 @@ fn obey(order: Order, kept: &Kept) -> Result<Done> {
     let count = match order {
         Order::Serve { address, ports } => serve(address, ports, kept)?,
         Order::Pin { processor } => pin(processor)?,
-        Order::Short { targets, clients, millis } => short(&targets, clients, begin + Duration::from_millis(millis))?,
-        Order::ShortExactly { targets, count } => {
-            targets.iter().cycle().zip(0..count).try_for_each(|(target, _)| ask_once(*target))?;
-            count
+        Order::Short { targets, clients, millis, bytes } => {
+            short(&targets, clients, bytes, begin + Duration::from_millis(millis))?
         }
         Order::PingPong { target, count } => ping_pong(target, count)?,
         Order::Bulk { target, millis } => bulk(target, begin + Duration::from_millis(millis))?,
         Order::Hold { targets, count } => hold(&targets, count, kept)?,
-        Order::Release => kept.lock().expect("no thread panics while it holds the lock").drain(..).count() as u64,
+        Order::Begin { target, messages } => begin_long(target, messages, kept)?,
+        Order::Trips { bytes, count } => long::trips(&mut last(kept)?, bytes, count)?,
+        Order::Flow { bytes, count } => long::flow(&mut last(kept)?, bytes, count)?,
+        Order::Relay { port } => relay::start(port)?,
+        Order::Release => kept.lock().expect(NO_PANIC).drain(..).count() as u64,
         Order::Rest => 0,
     };
     Ok(Done { count, seconds: begin.elapsed().as_secs_f64(), ..Done::default() })
@@ -145,8 +161,15 @@ fn treat(mut stream: TcpStream, kept: &Kept) -> io::Result<()> {
     stream.read_exact(&mut message)?;
     match message[0] {
         b if b == Manner::Answer as u8 => {
-            stream.write_all(&message)?;
+            let length = u32::from_le_bytes(message[1..5].try_into().expect("four bytes are four"));
+            let mut answer = vec![0; MOST.min(length as usize)];
+            stream.read_exact(&mut answer[MESSAGE..])?;
+            stream.write_all(&answer)?;
             stream.read(&mut message).map(drop)
+        }
+        b if b == Manner::Long as u8 => {
+            stream.set_nodelay(true)?;
+            long::serve(&mut stream.try_into()?)
         }
         b if b == Manner::Echo as u8 => {
             stream.set_nodelay(true)?;
@@ -160,7 +183,7 @@ fn treat(mut stream: TcpStream, kept: &Kept) -> io::Result<()> {
         }
         _ => {
             stream.write_all(&message)?;
-            kept.lock().expect("no thread panics while it holds the lock").push(stream);
+            kept.lock().expect(NO_PANIC).push(stream);
             Ok(())
         }
     }
@@ -173,17 +196,23 @@ fn open(target: SocketAddr, manner: Manner) -> Result<TcpStream> {
 }
 
 /// What netperf calls TCP_CRR: connect, ask, read the answer, close; the server, which waits for that, closes too.
-fn ask_once(target: SocketAddr) -> Result<()> {
-    open(target, Manner::Answer)?.read_exact(&mut [0; MESSAGE]).context("reading the answer")
+fn ask_once(target: SocketAddr, request: &[u8], answer: &mut [u8]) -> Result<()> {
+    let mut stream = TcpStream::connect(target).with_context(|| format!("connecting to {target}"))?;
+    stream.write_all(request).context("asking")?;
+    stream.read_exact(answer).context("reading the answer")
 }
 
-fn short(targets: &[SocketAddr], clients: usize, until: Instant) -> Result<u64> {
+fn short(targets: &[SocketAddr], clients: usize, bytes: usize, until: Instant) -> Result<u64> {
+    let mut request = vec![Manner::Answer as u8; bytes.clamp(MESSAGE, MOST)];
+    let length = u32::try_from(request.len())?;
+    request[1..5].copy_from_slice(&length.to_le_bytes());
+    let request = request.as_slice();
     thread::scope(|scope| {
         let client = |first: usize| {
             let mut own = targets.iter().skip(first).step_by(clients).cycle();
-            let mut count = 0;
+            let (mut answer, mut count) = (vec![0; request.len()], 0);
             while Instant::now() < until {
-                ask_once(*own.next().context("fewer targets than clients")?)?;
+                ask_once(*own.next().context("fewer targets than clients")?, request, &mut answer)?;
                 count += 1;
             }
             Ok(count)
@@ -223,7 +252,22 @@ fn hold(targets: &[SocketAddr], count: usize, kept: &Kept) -> Result<u64> {
     for target in targets.iter().cycle().take(count) {
         let mut stream = open(*target, Manner::Keep)?;
         stream.read_exact(&mut [0; MESSAGE]).context("waiting for the server to keep it")?;
-        kept.lock().expect("no thread panics while it holds the lock").push(stream);
+        kept.lock().expect(NO_PANIC).push(stream);
     }
     Ok(count as u64)
+}
+
+fn begin_long(target: SocketAddr, messages: u64, kept: &Kept) -> Result<u64> {
+    let stream = open(target, Manner::Long)?;
+    stream.set_nodelay(true)?;
+    kept.lock().expect(NO_PANIC).push(stream);
+    let exchanged = long::trips(&mut last(kept)?, MESSAGE, messages)?;
+    Ok(exchanged)
+}
+
+/// The connection that was begun last: another handle of the same socket.
+fn last(kept: &Kept) -> Result<EventStream> {
+    let kept = kept.lock().expect(NO_PANIC);
+    let last = kept.last().context("no connection was begun")?;
+    last.try_clone().and_then(EventStream::try_from).context("one more handle of a connection")
 }

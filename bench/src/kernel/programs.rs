@@ -33,7 +33,7 @@ impl Counting {
 
     /// Reads the counts of every program that a process holds open.
     pub fn read(&self, pid: u32) -> Result<Programs> {
-        let held = held(pid)?;
+        let held = held(pid, "prog_id")?;
         let mut programs = BTreeMap::new();
         for info in loaded_programs() {
             // A program of somebody else may go between being listed and being asked.
@@ -63,15 +63,15 @@ impl Programs {
     }
 }
 
-/// The ids of the programs that a process holds open: every file that the kernel describes with a `prog_id`.
-fn held(pid: u32) -> Result<Vec<u32>> {
+/// The ids of the programs (`prog_id`) or maps (`map_id`) that a process holds open: every file that the kernel describes with one.
+pub(super) fn held(pid: u32, kind: &str) -> Result<Vec<u32>> {
     let mut ids = Vec::new();
     let directory = format!("/proc/{pid}/fdinfo");
     for entry in fs::read_dir(&directory).with_context(|| format!("listing {directory}"))? {
         let path = entry.with_context(|| format!("listing {directory}"))?.path();
         // A file may be closed between being listed and being read.
         let text = fs::read_to_string(path).unwrap_or_default();
-        ids.extend(text.lines().filter_map(|l| l.strip_prefix("prog_id:")?.trim().parse::<u32>().ok()));
+        ids.extend(text.lines().filter_map(|l| l.strip_prefix(kind)?.strip_prefix(':')?.trim().parse::<u32>().ok()));
     }
     Ok(ids)
 }

@@ -9,6 +9,7 @@ use super::{
     load::Order,
     process,
     programs::Counting,
+    worker::Worker,
     world::{Dial, Mode, PORTS, World},
 };
 use crate::{
@@ -20,25 +21,15 @@ use crate::{
 const EACH: usize = 16_000;
 
 /// Pulling only: no connection becomes long and gets series of its own.
-const FLAGS: [&str; 2] = ["--report-interval=1s", "--long-connection-threshold=1h"];
+pub(super) const FLAGS: [&str; 2] = ["--report-interval=1s", "--long-connection-threshold=1h"];
 
 /// Measures the pull of `ends` live connections once a second over `seconds`. Both ends are in pods of this node, so each connection
 /// that the load keeps open is two to pull.
 pub fn run(world: &World, ends: usize, seconds: u32, target: Target, figures: &mut Figures) -> Result<()> {
     let meshd = world.meshd(Mode::On, &FLAGS)?.context("a meshd in that mode")?;
     let open = ends / 2;
-    let pairs = open.div_ceil(EACH);
-    let ports = PORTS.len() / pairs;
     let idle = cost(&meshd, seconds)?;
-    let mut workers = Vec::new();
-    for pair in 0..pairs {
-        let first = PORTS.start + u16::try_from(pair * ports)?;
-        let server = world.server(first..first + u16::try_from(ports)?)?;
-        let mut client = world.client()?;
-        let targets = world.targets(Dial::Vip)[pair * ports..(pair + 1) * ports].to_vec();
-        client.ask(&Order::Hold { targets, count: (open - pair * EACH).min(EACH) })?;
-        workers.push((server, client));
-    }
+    let _held = hold(world, Dial::Vip, open)?;
     meshd.eventually(|s| s.shows("kmesh_tcp_connections_opened_total", &[], 2.0 * open as f64))?;
     let held = cost(&meshd, seconds)?;
     ensure!(held.pulled >= 2.0 * open as f64, "in {seconds} s only {} records of {ends} ends came", held.pulled);
@@ -53,15 +44,32 @@ pub fn run(world: &World, ends: usize, seconds: u32, target: Target, figures: &m
     Ok(())
 }
 
-/// What some seconds in which no connection comes or goes cost.
-struct Cost {
-    /// Progress records.
-    pulled: f64,
-    /// Processor time of meshd, seconds.
-    cpu: f64,
+/// Opens connections, which are open as long as what is returned lives: as many servers as clients as that takes.
+pub(super) fn hold(world: &World, dial: Dial, open: usize) -> Result<Vec<Worker>> {
+    let pairs = open.div_ceil(EACH);
+    let ports = PORTS.len() / pairs;
+    let mut workers = Vec::new();
+    for pair in 0..pairs {
+        let first = PORTS.start + u16::try_from(pair * ports)?;
+        workers.push(world.server(first..first + u16::try_from(ports)?)?);
+        let mut client = world.client()?;
+        let targets = world.targets(dial)[pair * ports..(pair + 1) * ports].to_vec();
+        client.ask(&Order::Hold { targets, count: (open - pair * EACH).min(EACH) })?;
+        workers.push(client);
+    }
+    Ok(workers)
 }
 
-fn cost(meshd: &Meshd<'_>, seconds: u32) -> Result<Cost> {
+/// What some seconds in which no connection comes or goes cost.
+pub(super) struct Cost {
+    /// Progress records.
+    pub(super) pulled: f64,
+    /// Processor time of meshd, seconds.
+    pub(super) cpu: f64,
+}
+
+/// Measures them.
+pub(super) fn cost(meshd: &Meshd<'_>, seconds: u32) -> Result<Cost> {
     let (before, cpu) = (pulled(meshd)?, process::cpu(meshd.pid())?);
     machine::wait(Duration::from_secs(seconds.into()));
     let cpu = process::cpu(meshd.pid())? - cpu;
@@ -78,6 +86,7 @@ fn programs(meshd: &Meshd<'_>, seconds: u32) -> Result<(f64, f64)> {
     Ok((runs as f64 / pulled, ns as f64 / 1e3 / pulled))
 }
 
-fn pulled(meshd: &Meshd<'_>) -> Result<f64> {
+/// Returns how many records of open connections there were.
+pub(super) fn pulled(meshd: &Meshd<'_>) -> Result<f64> {
     Ok(meshd.scrape()?.total("meshd_telemetry_records_total", &[("kind", "progress")]))
 }

@@ -6,7 +6,8 @@ use anyhow::{Context as _, Result};
 use tests::Meshd;
 
 use super::{
-    load::Order,
+    least::Least,
+    load::{MESSAGE, Order},
     process,
     worker::Worker,
     world::{Dial, Mode, PORTS, World},
@@ -27,7 +28,10 @@ pub struct Plan {
     pub trips: u64,
 }
 
-const MODES: [Mode; 3] = [Mode::Off, Mode::Steering, Mode::On];
+const MODES: [Mode; 4] = [Mode::Off, Mode::Least, Mode::Steering, Mode::On];
+const LEAST: usize = 1;
+const STEERING: usize = 2;
+const ON: usize = 3;
 
 /// Measured values by what and in which mode.
 type Samples = BTreeMap<(&'static str, usize), Vec<f64>>;
@@ -85,6 +89,7 @@ struct Rate {
 
 impl Turn<'_> {
     fn run(mut self, mode: Mode, sample: &mut BTreeMap<&'static str, f64>) -> Result<()> {
+        let _least = (mode == Mode::Least).then(|| Least::attach(self.world.cgroup())).transpose()?;
         let meshd = self.world.meshd(mode, &[])?;
         let meshd = meshd.as_ref();
         let millis = self.plan.millis;
@@ -119,7 +124,7 @@ impl Turn<'_> {
         let meshd_cpu = || meshd.map_or(Ok(0.0), |m| process::cpu(m.pid()));
         let (load, of_meshd) = (self.client.cpu()? + self.server.cpu()?, meshd_cpu()?);
         let begin = Busy::now()?;
-        let done = self.client.ask(&Order::Short { targets, clients, millis })?;
+        let done = self.client.ask(&Order::Short { targets, clients, millis, bytes: MESSAGE })?;
         let busy = Busy::now()?.since(&begin);
         let (load, of_meshd) = (self.client.cpu()? + self.server.cpu()? - load, meshd_cpu()? - of_meshd);
         self.made += done.count;
@@ -173,11 +178,13 @@ fn report(samples: &Samples, figures: &mut Figures) {
         (RTT, Target::None),
         (BULK, Target::None),
     ] {
-        let (value, note) = ratio(samples, what, 2);
+        let (value, note) = ratio(samples, what, ON);
         figures.add(&format!("{what}: on / off"), target, value, "", note);
         if matches!(target, Target::AtLeast(_)) {
-            let (value, note) = ratio(samples, what, 1);
-            figures.add(&format!("{what}: steering alone / off"), Target::None, value, "", note);
+            for (mode, name) in [(STEERING, "steering alone"), (LEAST, "programs that only return")] {
+                let (value, note) = ratio(samples, what, mode);
+                figures.add(&format!("{what}: {name} / off"), Target::None, value, "", note);
+            }
         }
     }
 }
@@ -185,8 +192,9 @@ fn report(samples: &Samples, figures: &mut Figures) {
 fn table(samples: &Samples) -> String {
     let row = |what: &'static str| {
         let value = |mode| Number(median(&samples[&(what, mode)]));
-        format!("| {what} | {} | {} | {} |\n", value(0), value(1), value(2))
+        format!("| {what} | {} | {} | {} | {} |\n", value(0), value(LEAST), value(STEERING), value(ON))
     };
-    let head = "| medians | off | steering alone | on |\n|---|---|---|---|\n".to_owned();
+    let head =
+        "| medians | off | programs that only return | steering alone | on |\n|---|---|---|---|---|\n".to_owned();
     ROWS.into_iter().fold(head, |table, what| table + &row(what))
 }

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, ops::Range, path::Path};
 
 use anyhow::Result;
-use tests::{Mesh, Meshd, Pod, Sandbox};
+use tests::{Mesh, Meshd, Pod, Sandbox, netns::Namespace};
 
 use super::worker::Worker;
 
@@ -24,10 +24,14 @@ pub enum Dial {
 pub enum Mode {
     /// Nothing.
     Off,
+    /// No `meshd`; programs on the same hooks that only return.
+    Least,
     /// Steering alone.
     Steering,
     /// All telemetry but the log.
     On,
+    /// The same, and connections between the two pods are redirected.
+    Accelerated,
     /// The same, open connections reported by the packet programs.
     Packet,
 }
@@ -60,13 +64,25 @@ impl World {
     pub fn meshd(&self, mode: Mode, more: &[&str]) -> Result<Option<Meshd<'_>>> {
         let all = ["--monitoring", "--workload-metrics", "--connection-metrics"];
         let mut flags = match mode {
-            Mode::Off => return Ok(None),
+            Mode::Off | Mode::Least => return Ok(None),
             Mode::Steering => Vec::new(),
             Mode::On => all.to_vec(),
+            Mode::Accelerated => [&all[..], &["--accelerate"]].concat(),
             Mode::Packet => [&all[..], &["--progress=packet"]].concat(),
         };
         flags.extend(more);
         Meshd::start(&self.sandbox, &self.mesh, &flags).map(Some)
+    }
+
+    /// Starts a `meshd` that follows a control plane, and waits for nothing; steering alone.
+    pub fn meshd_of(&self, control_plane: &str, more: &[&str]) -> Result<Meshd<'_>> {
+        let flags = [&["--xds-address", control_plane], more].concat();
+        Meshd::spawn_without_mesh(&self.sandbox, &[], &flags)
+    }
+
+    /// Returns the namespace of the node, in which `meshd` runs.
+    pub fn node(&self) -> &Namespace {
+        self.sandbox.node()
     }
 
     /// Returns what a client dials.
@@ -87,7 +103,19 @@ impl World {
         Ok(server)
     }
 
-    fn cgroup(&self) -> &Path {
+    /// Starts one more process in each pod, the client's and the server's.
+    pub fn workers(&self) -> Result<[Worker; 2]> {
+        let [client, server] = self.pods();
+        Ok([Worker::start(client, self.cgroup())?, Worker::start(server, self.cgroup())?])
+    }
+
+    /// Returns the namespaces of the pods, the client's and the server's.
+    pub fn pods(&self) -> [&Namespace; 2] {
+        [self.client.namespace(), self.server.namespace()]
+    }
+
+    /// Returns the cgroup that all of it runs in.
+    pub fn cgroup(&self) -> &Path {
         self.sandbox.cgroup()
     }
 }
