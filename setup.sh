@@ -3,6 +3,7 @@
 #
 #   ./setup.sh            what building needs, and what the tests and the demo need
 #   ./setup.sh --build    only what building needs
+#   ./setup.sh --kernels  what the tests need, and what boots other kernels
 #   ./setup.sh --check    installs nothing: says what is missing and fails if anything is
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -11,13 +12,14 @@ BPF_LINKER=0.13.0
 NIGHTLY="rustup toolchain install nightly --profile minimal --component rust-src"
 READY_MADE_LINKER="cargo binstall bpf-linker@$BPF_LINKER"
 
-want_tests=1 check_only=0
+want_tests=1 want_kernels=0 check_only=0
 lists_are_old=1 # of apt-get; updated once a run, and only where something is installed
 for argument in "$@"; do
     case $argument in
         --build) want_tests=0 ;;
+        --kernels) want_kernels=1 ;;
         --check) check_only=1 ;;
-        *) echo "setup: unknown argument $argument (--build, --check)" >&2; exit 2 ;;
+        *) echo "setup: unknown argument $argument (--build, --kernels, --check)" >&2; exit 2 ;;
     esac
 done
 
@@ -62,6 +64,14 @@ look_for_packages() {
         have iptables || missing+=(iptables)
         have nsenter || missing+=(util-linux)
         have prometheus && have promtool || missing+=(prometheus)
+    fi
+    if [ $want_kernels = 1 ]; then
+        have qemu-system-x86_64 || missing+=(qemu-system-x86)
+        # The shell's of a kernel without libraries; another busybox may need some.
+        have busybox && ! ldd "$(command -v busybox)" >/dev/null 2>&1 || missing+=(busybox-static)
+        have cpio || missing+=(cpio)
+        have xz || missing+=(xz-utils)
+        have strip || missing+=(binutils)
     fi
 }
 
