@@ -62,11 +62,13 @@ fn older_connections_are_adopted_in_both_directions_and_count_from_then_on() -> 
 
     use_both(&mut pair.client, &mut pair.server)?;
     talk(&mut pair.client, &mut pair.server, &service, 8)?;
-    let scrape = meshd.eventually(|s| Truth { opened: 1, closed: 3, there: 85, back: 5 }.is_shown(s))?;
+    let scrape = meshd.eventually(|s| {
+        Truth { opened: 1, closed: 3, there: 85, back: 5 }.is_shown(s)?;
+        s.shows("meshd_telemetry_connections", &[], 0.0)
+    })?;
     scrape.shows("kmesh_tcp_connections_closed_total", &[("response_flags", "RESET")], 2.0)?;
     scrape.shows(ADOPTED, &[], 4.0)?;
     scrape.shows("meshd_telemetry_vanished_total", &[], 0.0)?;
-    scrape.shows("meshd_telemetry_connections", &[], 0.0)?;
     let line = meshd.logs(&[("direction", "OUTBOUND"), ("state", "BPF_TCP_CLOSE"), ("sent_bytes", "77")])?;
     assert_eq!(line.number("received_bytes"), 5);
     Ok(())

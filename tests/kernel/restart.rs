@@ -92,13 +92,13 @@ fn killed_at_any_moment_it_counts_every_connection_once_and_no_counter_falls() -
     let bytes = u64::from(CONNECTIONS) * BYTES;
     let open = u64::from(OPEN) * 10;
     let truth = |opened| Truth { opened: CONNECTIONS + opened, closed: CONNECTIONS, there: bytes + open, back: bytes };
-    let now = meshd.eventually(|s| truth(OPEN).is_shown(s))?;
+    let ends = f64::from(2 * (CONNECTIONS + OPEN));
+    let now = meshd.eventually(|s| {
+        truth(OPEN).is_shown(s)?;
+        // Read some time after the records.
+        s.shows("meshd_telemetry_kernel_connections_total", &[("event", "established")], ends)
+    })?;
     now.goes_on_from(&before, &[])?;
-    now.shows(
-        "meshd_telemetry_kernel_connections_total",
-        &[("event", "established")],
-        f64::from(2 * (CONNECTIONS + OPEN)),
-    )?;
     now.shows("meshd_telemetry_vanished_total", &[], 0.0)?;
     now.shows("meshd_connections_adopted_total", &[], 0.0)?;
 
@@ -253,9 +253,11 @@ fn another_version_takes_over_open_connections_and_their_counters() -> Result<()
     meshd.says("another version was replaced")?;
     client.send("a", 3, server)?;
     talk(client, server, &service, 4)?;
-    let scrape = meshd.eventually(|s| Truth { opened: 3, closed: 2, there: 164, back: 0 }.is_shown(s))?;
+    let scrape = meshd.eventually(|s| {
+        Truth { opened: 3, closed: 2, there: 164, back: 0 }.is_shown(s)?;
+        s.shows("meshd_telemetry_kernel_connections_total", &[("event", "established")], 6.0)
+    })?;
     scrape.shows("meshd_connections_adopted_total", &[], 0.0)?;
-    scrape.shows("meshd_telemetry_kernel_connections_total", &[("event", "established")], 6.0)?;
     client.close("a", server)?;
     meshd.eventually(|s| Truth { opened: 3, closed: 3, there: 164, back: 0 }.is_shown(s)).map(drop)
 }
