@@ -5,7 +5,7 @@ use abi::globals::{Globals, Offsets};
 #[unsafe(no_mangle)]
 pub(crate) static GLOBALS: Globals = Globals {
     host_netns: 0,
-    report_interval_ns: 0,
+    report_interval: 0,
     manage_all: 0,
     has_set_retval: 0,
     adopt_history: 0,

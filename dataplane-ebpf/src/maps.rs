@@ -56,6 +56,8 @@ pub(crate) static SUMS: HashMap<SumKey, Sum> = HashMap::with_max_entries(sizes::
 #[map]
 pub(crate) static SHARES: LruPerCpuHashMap<u64, Share> = LruPerCpuHashMap::with_max_entries(sizes::SHARE_ENTRIES, 0);
 #[map]
+pub(crate) static QUIET: Array<u64> = Array::with_max_entries(sizes::QUIET_ENTRIES, BPF_F_MMAPABLE);
+#[map]
 pub(crate) static SOCKETS: SockHash<u64> = SockHash::with_max_entries(sizes::JOINED_ENTRIES, 0);
 #[map]
 pub(crate) static JOINED: HashMap<u64, Joined> = HashMap::with_max_entries(sizes::JOINED_ENTRIES, BPF_F_NO_PREALLOC);

@@ -29,7 +29,7 @@ pub(crate) struct Bytes {
 
 /// Computes the payload totals of a socket that no one else changes now: its callback runs.
 #[inline(always)]
-pub(crate) fn bytes(tcp: TcpSock, storage_flags: u32, storage_direction: u32, state: u8) -> Bytes {
+pub(crate) fn bytes(tcp: TcpSock, storage_flags: u32, storage_direction: u8, state: u8) -> Bytes {
     let counted = Counted {
         syn: payload::syn_counted(storage_flags, storage_direction),
         fin_sent: payload::fin_acknowledged(state, tcp.snd_una(), tcp.write_seq()),
@@ -45,7 +45,7 @@ pub(crate) fn bytes(tcp: TcpSock, storage_flags: u32, storage_direction: u32, st
 /// before, so it is seen after, unless someone was in between; then one is taken off that may not have been counted, and the next
 /// record puts it right.
 #[inline(always)]
-pub(crate) fn bytes_unlocked(tcp: TcpSock, storage_flags: u32, storage_direction: u32) -> Bytes {
+pub(crate) fn bytes_unlocked(tcp: TcpSock, storage_flags: u32, storage_direction: u8) -> Bytes {
     let acked = tcp.bytes_acked();
     let received = tcp.bytes_received();
     let busy = tcp.busy();
@@ -95,7 +95,7 @@ pub(crate) unsafe fn write(to: *mut Record, event: &Event, tcp: TcpSock, storage
         tcp.write_remote(family, &raw mut (*to).remote);
         (*to).original = (*storage).original;
         (*to).state = event.state;
-        (*to).direction = (*storage).direction as u8;
+        (*to).direction = (*storage).direction;
         let Bytes { sent, received } = joined::bytes(storage);
         (*to).sent += sent;
         (*to).received += received;

@@ -238,6 +238,9 @@ impl Thread {
                     tracing::warn!(error = format!("{error:#}"), "not all open connections could be read");
                     false
                 });
+                if !complete {
+                    self.source.show_all();
+                }
                 self.recorder.end_pass(complete);
             }
             // Packets report, or telemetry is being detached.
@@ -248,11 +251,27 @@ impl Thread {
     }
 
     fn show(&mut self, mut snapshot: Snapshot) -> anyhow::Result<bool> {
-        while self.source.go_on(&mut snapshot)? {
+        loop {
+            let more = self.source.go_on(&mut snapshot)?;
             self.drain();
+            self.take_quiet()?;
+            if !more {
+                return Ok(snapshot.is_complete());
+            }
         }
-        self.drain();
-        Ok(snapshot.is_complete())
+    }
+
+    /// Takes those connections in which there is nothing new.
+    fn take_quiet(&mut self) -> anyhow::Result<()> {
+        let Self { recorder, source, .. } = self;
+        let mut unknown = false;
+        source.quiet(&mut |cookie| unknown |= !recorder.quiet(cookie))?;
+        recorder.commit(source.positions());
+        if unknown {
+            // Their records did not come to us, or the table is full.
+            source.show_all();
+        }
+        Ok(())
     }
 
     /// Measures how full the kernel's maps are, and counts what had to be given up of them.

@@ -241,6 +241,18 @@ impl<T> Connections<T> {
         Step::Live(&mut self.slots[slot], change)
     }
 
+    /// Takes note that a socket's connection is live at `now_ns` and as its newest record says; nothing if there has to be a record of it,
+    /// since it is not known, or is watched again.
+    pub fn observe_quiet(&mut self, cookie: u64, now_ns: u64) -> Option<&mut Connection<T>> {
+        let known = &mut self.slots[*self.by_cookie.get(&cookie)? as usize];
+        if known.watch != self.watch {
+            return None;
+        }
+        known.seen = self.passes + u32::from(self.in_pass);
+        known.last.now_ns = known.last.now_ns.max(now_ns);
+        Some(known)
+    }
+
     /// Takes a Failed record; tells whether it is the first of its attempt. Failures keep nothing.
     pub fn observe_failed(&mut self, record: &Record) -> bool {
         let attempt = (record.cookie, record.now_ns);

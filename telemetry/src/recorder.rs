@@ -222,6 +222,19 @@ impl Recorder {
         self.connections.begin_pass();
     }
 
+    /// Takes the cookie of a connection that is live and in which the pass under way found nothing new since its newest record. Tells whether
+    /// that is known; if it is not, a record of it is needed.
+    pub fn quiet(&mut self, cookie: u64) -> bool {
+        let Some(connection) = self.connections.observe_quiet(cookie, self.now_ns) else { return false };
+        self.metrics.records.quiet.inc();
+        self.naming.name(&connection.last, &mut connection.data);
+        let own = self.report.progress(connection, &Change::default());
+        if own && !std::mem::replace(&mut connection.data.waits, true) {
+            self.changed.push(cookie);
+        }
+        true
+    }
+
     /// Ends a pass. Only a complete one, which showed every socket, tells that what it did not show may be gone.
     pub fn end_pass(&mut self, complete: bool) {
         for some in self.connections.end_pass(complete).chunks(SAVED_AT_ONCE) {

@@ -67,6 +67,8 @@ pub struct Records {
     pub failed: IntCounter,
     /// Progress.
     pub progress: IntCounter,
+    /// Open connections in which a pass found nothing new.
+    pub quiet: IntCounter,
 }
 
 /// Records of which nothing came, since others told the same.
@@ -128,13 +130,13 @@ impl SelfMetrics {
     /// Where the registry has a metric of one of these names already.
     pub fn register(registry: &Registry) -> Result<Self, Error> {
         let make = Maker { registry };
-        let [established, closed, failed, progress] = make.counters(
+        let [established, closed, failed, progress, quiet] = make.counters(
             "meshd_telemetry_records_total",
-            "Records taken in from the kernel, by kind.",
+            "Records taken in from the kernel, by kind; quiet are open connections in which a pass found nothing new.",
             "kind",
-            ["established", "closed", "failed", "progress"],
+            ["established", "closed", "failed", "progress", "quiet"],
         )?;
-        let records = Records { established, closed, failed, progress };
+        let records = Records { established, closed, failed, progress, quiet };
         let [repeated, late, stale] = make.counters(
             "meshd_telemetry_discarded_total",
             "Records of which nothing came: others had told the same, or later.",
@@ -235,6 +237,7 @@ impl SelfMetrics {
         ]
         .into_iter()
         .flatten()
+        .chain([&records.quiet])
     }
 
     /// Returns the gauges of a kernel map's entries and capacity; `map` is one of the names in [`abi::maps`].

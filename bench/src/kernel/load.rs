@@ -46,6 +46,8 @@ pub enum Order {
     Bulk { target: SocketAddr, millis: u64 },
     /// Open connections and keep them.
     Hold { targets: Vec<SocketAddr>, count: usize },
+    /// Send a byte over each connection that is kept.
+    Touch,
     /// Open a connection, exchange so many messages over it, and keep it.
     Begin { target: SocketAddr, messages: u64 },
     /// So many messages there and back over the connection that was begun last, one at a time.
@@ -121,6 +123,7 @@ fn obey(order: Order, kept: &Kept) -> Result<Done> {
         Order::PingPong { target, count } => ping_pong(target, count)?,
         Order::Bulk { target, millis } => bulk(target, begin + Duration::from_millis(millis))?,
         Order::Hold { targets, count } => hold(&targets, count, kept)?,
+        Order::Touch => touch(kept)?,
         Order::Begin { target, messages } => begin_long(target, messages, kept)?,
         Order::Trips { bytes, count } => long::trips(&mut last(kept)?, bytes, count)?,
         Order::Flow { bytes, count } => long::flow(&mut last(kept)?, bytes, count)?,
@@ -255,6 +258,14 @@ fn hold(targets: &[SocketAddr], count: usize, kept: &Kept) -> Result<u64> {
         kept.lock().expect(NO_PANIC).push(stream);
     }
     Ok(count as u64)
+}
+
+fn touch(kept: &Kept) -> Result<u64> {
+    let kept = kept.lock().expect(NO_PANIC);
+    for mut stream in kept.iter() {
+        stream.write_all(&[0]).context("sending a byte")?;
+    }
+    Ok(kept.len() as u64)
 }
 
 fn begin_long(target: SocketAddr, messages: u64, kept: &Kept) -> Result<u64> {

@@ -1,8 +1,8 @@
 //! What a live connection costs while it lives: pulling its totals.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use tests::Meshd;
 
 use super::{
@@ -23,24 +23,28 @@ const EACH: usize = 16_000;
 /// Pulling only: no connection becomes long and gets series of its own.
 pub(super) const FLAGS: [&str; 2] = ["--report-interval=1s", "--long-connection-threshold=1h"];
 
-/// Measures the pull of `ends` live connections once a second over `seconds`. Both ends are in pods of this node, so each connection
-/// that the load keeps open is two to pull.
+/// Measures the pull of `ends` live connections once a second over `seconds`: of those over which something goes, which are shown whole,
+/// and of quiet ones. Both ends are in pods of this node, so each connection that the load keeps open is two to pull.
 pub fn run(world: &World, ends: usize, seconds: u32, target: Target, figures: &mut Figures) -> Result<()> {
     let meshd = world.meshd(Mode::On, &FLAGS)?.context("a meshd in that mode")?;
     let open = ends / 2;
-    let idle = cost(&meshd, seconds)?;
-    let _held = hold(world, Dial::Vip, open)?;
+    let idle = cost(&meshd, seconds, rest)?;
+    let mut held = hold(world, Dial::Vip, open)?;
     meshd.eventually(|s| s.shows("kmesh_tcp_connections_opened_total", &[], 2.0 * open as f64))?;
-    let held = cost(&meshd, seconds)?;
-    ensure!(held.pulled >= 2.0 * open as f64, "in {seconds} s only {} records of {ends} ends came", held.pulled);
-    let (runs, us) = programs(&meshd, seconds)?;
+    let quiet = cost(&meshd, seconds, rest)?;
+    let busy = cost(&meshd, seconds, || touch(&mut held))?;
+    let (runs, us) = programs(&meshd, seconds, &mut held)?;
     let note = format!(
         "meshd's processor time, less that of an idle one: walks, program, ring, decoding, families; the program {} us in {} runs, counting included",
         Number(us),
         Number(runs)
     );
-    let each = (held.cpu - idle.cpu) * 1e6 / held.pulled;
-    figures.add(&format!("pulling one of {ends} live connections"), target, each, "us", note);
+    // What of it was quiet takes its part.
+    let each_quiet = (quiet.cpu - idle.cpu) * 1e6 / (quiet.shown + quiet.quiet);
+    let each = ((busy.cpu - idle.cpu) * 1e6 - busy.quiet * each_quiet) / busy.shown;
+    figures.add(&format!("pulling one of {ends} live connections that has something new"), target, each, "us", note);
+    let note = "of them all, meanwhile; the first passes showed them whole";
+    figures.add(&format!("one of {ends} that is quiet"), Target::None, each_quiet, "us", note);
     Ok(())
 }
 
@@ -62,31 +66,61 @@ pub(super) fn hold(world: &World, dial: Dial, open: usize) -> Result<Vec<Worker>
 
 /// What some seconds in which no connection comes or goes cost.
 pub(super) struct Cost {
-    /// Progress records.
-    pub(super) pulled: f64,
+    /// Records of connections that had something new.
+    pub(super) shown: f64,
+    /// How often a connection was quiet.
+    pub(super) quiet: f64,
     /// Processor time of meshd, seconds.
     pub(super) cpu: f64,
 }
 
-/// Measures them.
-pub(super) fn cost(meshd: &Meshd<'_>, seconds: u32) -> Result<Cost> {
+/// Measures them, while `load` is called again and again.
+pub(super) fn cost(meshd: &Meshd<'_>, seconds: u32, mut load: impl FnMut() -> Result<()>) -> Result<Cost> {
     let (before, cpu) = (pulled(meshd)?, process::cpu(meshd.pid())?);
-    machine::wait(Duration::from_secs(seconds.into()));
-    let cpu = process::cpu(meshd.pid())? - cpu;
-    Ok(Cost { pulled: pulled(meshd)? - before, cpu })
+    let end = Instant::now() + Duration::from_secs(seconds.into());
+    while Instant::now() < end {
+        load()?;
+    }
+    let (cpu, after) = (process::cpu(meshd.pid())? - cpu, pulled(meshd)?);
+    Ok(Cost { shown: after.shown - before.shown, quiet: after.quiet - before.quiet, cpu })
 }
 
-/// Returns the runs of programs a record, and their time, us.
-fn programs(meshd: &Meshd<'_>, seconds: u32) -> Result<(f64, f64)> {
+/// No load.
+pub(super) fn rest() -> Result<()> {
+    machine::wait(Duration::from_millis(100));
+    Ok(())
+}
+
+/// Has a byte sent over every connection that is held.
+pub(super) fn touch(held: &mut [Worker]) -> Result<()> {
+    for worker in held {
+        worker.ask(&Order::Touch)?;
+    }
+    rest()
+}
+
+/// Returns the runs of programs for a record, and their time, us, while all connections are touched.
+fn programs(meshd: &Meshd<'_>, seconds: u32, held: &mut [Worker]) -> Result<(f64, f64)> {
     let counting = Counting::begin()?;
-    let (before, begin) = (pulled(meshd)?, counting.read(meshd.pid())?);
-    machine::wait(Duration::from_secs(seconds.into()));
-    let (programs, pulled) = (counting.read(meshd.pid())?.since(&begin), pulled(meshd)? - before);
-    let (runs, ns): (u64, u64) = programs.iter().fold((0, 0), |sum, p| (sum.0 + p.runs, sum.1 + p.ns));
-    Ok((runs as f64 / pulled, ns as f64 / 1e3 / pulled))
+    let begin = counting.read(meshd.pid())?;
+    let Cost { shown, quiet, .. } = cost(meshd, seconds, || touch(held))?;
+    let programs = counting.read(meshd.pid())?.since(&begin);
+    let walk = programs.iter().filter(|p| p.name == "snapshot");
+    let (runs, ns): (u64, u64) = walk.fold((0, 0), |sum, p| (sum.0 + p.runs, sum.1 + p.ns));
+    Ok((runs as f64 / (shown + quiet), ns as f64 / 1e3 / (shown + quiet)))
 }
 
-/// Returns how many records of open connections there were.
-pub(super) fn pulled(meshd: &Meshd<'_>) -> Result<f64> {
-    Ok(meshd.scrape()?.total("meshd_telemetry_records_total", &[("kind", "progress")]))
+/// How often passes have come across connections.
+pub(super) struct Pulled {
+    /// Those that had something new.
+    pub(super) shown: f64,
+    /// Those that had not.
+    pub(super) quiet: f64,
+}
+
+/// Returns it since `meshd` started.
+pub(super) fn pulled(meshd: &Meshd<'_>) -> Result<Pulled> {
+    let scrape = meshd.scrape()?;
+    let of = |kind| scrape.total("meshd_telemetry_records_total", &[("kind", kind)]);
+    Ok(Pulled { shown: of("progress"), quiet: of("quiet") })
 }

@@ -13,8 +13,8 @@ pub const GLOBALS: &str = "GLOBALS";
 pub struct Globals {
     /// Cookie of the host's own network namespace: never managed by `manage_all` and deaf to the CNI signal.
     pub host_netns: u64,
-    /// Time between two progress records of one connection with `--progress packet`, ns.
-    pub report_interval_ns: u64,
+    /// Time between two progress records of one connection with `--progress packet`, in the steps of [`crate::storage::reported`].
+    pub report_interval: u64,
     /// 1: every namespace but the host's is managed.
     pub manage_all: u32,
     /// 1: the kernel has `bpf_set_retval` (5.18), so a refused connect can say ECONNREFUSED instead of EPERM.

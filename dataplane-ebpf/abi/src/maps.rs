@@ -33,6 +33,8 @@ pub const SUMS: &str = "SUMS";
 pub const COUNTERS: &str = "COUNTERS";
 /// Run-time settings, u64 by the numbers in [`setting`].
 pub const SETTINGS: &str = "SETTINGS";
+/// Cookies of open connections in which a pass found nothing new, mapped: [`QUIET_ENTRIES`] u64, so many as [`setting::QUIET`] says.
+pub const QUIET: &str = "QUIET";
 
 /// Sockets that send to their peer beside TCP: socket cookie to socket. Its program is `message`.
 pub const SOCKETS: &str = "SOCKETS";
@@ -51,6 +53,8 @@ pub const ASIDE_ENTRIES: u32 = 8192;
 pub const UNTOLD_ENTRIES: u32 = 8192;
 /// Entries of the map of sums: 1.5 MiB.
 pub const SUM_ENTRIES: u32 = 8192;
+/// Cookies that a pass can leave at a time: 256 KiB.
+pub const QUIET_ENTRIES: u32 = 32768;
 /// Namespaces whose use of shared room is noted; those that were not busy lately give way.
 pub const SHARE_ENTRIES: u32 = 1024;
 /// Managed namespaces of one node, in each of the two maps that hold them.
@@ -95,6 +99,11 @@ pub mod setting {
     pub const UNREAD: u32 = 8;
     /// What waypoints are told before the first byte: one of [`crate::steering::metadata`].
     pub const METADATA: u32 = 9;
+    /// How many cookies the pass under way has left in [`super::QUIET`] since user space took them. The program writes it, user space sets
+    /// it to 0.
+    pub const QUIET: u32 = 10;
+    /// 1 while the pass under way shows every connection, those with nothing new too.
+    pub const WHOLE: u32 = 11;
     /// How many slots there are.
     pub const COUNT: u32 = 16;
 }

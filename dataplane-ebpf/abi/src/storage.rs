@@ -14,12 +14,18 @@ pub struct Storage {
     pub netns: u64,
     /// As `Record::start_ns`.
     pub start_ns: u64,
-    /// When `--progress packet` last reported, ns of `CLOCK_MONOTONIC`.
-    pub reported_ns: u64,
+    /// When `--progress packet` last reported: [`reported`].
+    pub reported: u32,
+    /// Segments in and out, added up, when a pass last showed the socket; 0 before one has.
+    pub told_segments: u32,
     /// Bits of [`flags`]; changed by atomic OR alone while the connection is established.
     pub flags: u32,
     /// A `Direction`, 0 before it is known.
-    pub direction: u32,
+    pub direction: u8,
+    /// 1 once a second pass has found no segment more than [`Storage::told_segments`]: all that those changed has been told.
+    pub is_quiet: u8,
+    /// Nothing.
+    pub reserved: [u8; 2],
     /// What was dialled, where steering changed it.
     pub original: Endpoint,
     /// What was dialled or chosen last in connect4/6; tells a connect that never left.
@@ -33,6 +39,14 @@ pub struct Storage {
 }
 
 const _: () = assert!(size_of::<Storage>() == 120);
+
+/// The step of [`reported`]: two to the power of this, ns.
+pub const REPORTED_SHIFT: u32 = 20;
+
+/// A time, ns of `CLOCK_MONOTONIC`, as [`Storage::reported`] holds it: in steps of some ms, which begin again after 52 days.
+pub const fn reported(now_ns: u64) -> u32 {
+    (now_ns >> REPORTED_SHIFT) as u32
+}
 
 /// Payload bytes that user space knows of; 16 bytes.
 #[repr(C)]

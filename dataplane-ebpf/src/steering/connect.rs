@@ -199,5 +199,5 @@ unsafe fn note(ctx: &SockAddrContext, netns: u64, dialled: Address, choice: Choi
 unsafe fn begin(ctx: &SockAddrContext, netns: u64, flags: u32) -> Storage {
     // SAFETY: the context is the kernel's.
     let (cookie, start_ns) = unsafe { (bpf_get_socket_cookie(ctx.as_ptr()), bpf_ktime_get_ns()) };
-    Storage { cookie, netns, start_ns, flags, direction: Direction::Outbound as u32, ..Storage::default() }
+    Storage { cookie, netns, start_ns, flags, direction: Direction::Outbound as u8, ..Storage::default() }
 }

@@ -91,7 +91,7 @@ unsafe fn look(tcp: TcpSock) {
             netns,
             start_ns: bpf_ktime_get_ns(),
             flags: if connecting { flags::CONNECTING } else { flags::ESTABLISHED | flags::ADOPTED },
-            direction: direction(tcp, state) as u32,
+            direction: direction(tcp, state) as u8,
             ..Storage::default()
         };
         if !connecting && global!(adopt_history) == 0 {

@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use abi::{
     Direction, Kind, TcpState,
     maps::counter::NO_STORAGE,
-    storage::{Storage, flags},
+    storage::{Storage, flags, reported},
 };
 use aya_ebpf::{
     EbpfContext,
@@ -129,7 +129,7 @@ unsafe fn established(sk: *mut c_void, kept: *mut Storage, now_ns: u64) -> Resul
             return Err(Unseen::Over);
         }
         let flags = before | flags::ESTABLISHED;
-        (*kept).reported_ns = now_ns;
+        (*kept).reported = reported(now_ns);
         let state = TcpState::Established as u8;
         let bytes = record::bytes(tcp, flags, (*kept).direction, state);
         let event = Event { kind: Kind::Established, flags: 0, error: 0, state, now_ns, bytes };
@@ -183,7 +183,7 @@ unsafe fn socket(ops: *mut bpf_sock_ops) -> Result<*mut c_void, Unseen> {
 unsafe fn begin(ctx: &SockOpsContext, netns: u64, flags: u32, direction: Direction) -> Storage {
     // SAFETY: the context is the kernel's.
     let (cookie, now) = unsafe { (generated::bpf_get_socket_cookie(ctx.as_ptr()), helpers::bpf_ktime_get_ns()) };
-    Storage { cookie, netns, start_ns: now, flags, direction: direction as u32, ..Storage::default() }
+    Storage { cookie, netns, start_ns: now, flags, direction: direction as u8, ..Storage::default() }
 }
 
 /// Asks for the socket's changes of state, besides what other programs asked for.

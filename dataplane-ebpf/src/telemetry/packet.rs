@@ -1,6 +1,9 @@
 //! `cgroup_skb`: with `--progress packet`, a connection's packets report it once the interval has passed.
 
-use abi::{Kind, storage::flags};
+use abi::{
+    Kind,
+    storage::{flags, reported},
+};
 use aya_ebpf::{
     helpers::{self, generated},
     macros::cgroup_skb,
@@ -52,10 +55,11 @@ unsafe fn observe(ctx: &SkBuffContext, held: bool) {
             return;
         }
         let now_ns = helpers::bpf_ktime_get_ns();
-        if now_ns.wrapping_sub((*kept).reported_ns) < global!(report_interval_ns) {
+        let now = reported(now_ns);
+        if u64::from(now.wrapping_sub((*kept).reported)) < global!(report_interval) {
             return;
         }
-        (*kept).reported_ns = now_ns;
+        (*kept).reported = now;
         let Some(tcp) = TcpSock::of(full.cast()) else { return };
         let state = tcp.state();
         let direction = (*kept).direction;

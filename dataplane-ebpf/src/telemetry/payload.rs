@@ -29,8 +29,8 @@ impl Counted {
 
 /// Tells whether the SYN is part of what was acknowledged: only of who opened, and once it was answered.
 #[inline(always)]
-pub(crate) const fn syn_counted(storage_flags: u32, direction: u32) -> bool {
-    direction == Direction::Outbound as u32 && storage_flags & flags::ESTABLISHED != 0
+pub(crate) const fn syn_counted(storage_flags: u32, direction: u8) -> bool {
+    direction == Direction::Outbound as u8 && storage_flags & flags::ESTABLISHED != 0
 }
 
 /// Tells whether this side has sent its FIN, or is about to.
@@ -63,9 +63,9 @@ mod tests {
 
     #[test]
     fn who_opened_has_its_syn_taken_off_once_established() {
-        assert!(syn_counted(flags::CONNECTING | flags::ESTABLISHED, Direction::Outbound as u32));
-        assert!(!syn_counted(flags::CONNECTING, Direction::Outbound as u32));
-        assert!(!syn_counted(flags::ESTABLISHED, Direction::Inbound as u32));
+        assert!(syn_counted(flags::CONNECTING | flags::ESTABLISHED, Direction::Outbound as u8));
+        assert!(!syn_counted(flags::CONNECTING, Direction::Outbound as u8));
+        assert!(!syn_counted(flags::ESTABLISHED, Direction::Inbound as u8));
     }
 
     #[test]

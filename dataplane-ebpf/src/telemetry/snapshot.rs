@@ -2,7 +2,7 @@
 
 use abi::{
     Kind, TcpState,
-    maps::setting::{MISSED, PASS, STOPPED},
+    maps::setting::{MISSED, PASS, QUIET, STOPPED, WHOLE},
     storage::{Storage, flags},
 };
 use aya_ebpf::helpers::bpf_ktime_get_ns;
@@ -20,7 +20,9 @@ const NEXT: i32 = 0;
 /// The kernel returns EAGAIN to user space, and comes back to the same socket when that reads on.
 const AGAIN: i32 = 1;
 
-/// Shows one socket, once a pass, in the ring.
+/// Shows one socket, once a pass, in the ring. Of one that has had no segment since two passes ago, only the cookie is left for user
+/// space ([`maps::QUIET`]): there is nothing new, and most open connections of a node are like that. (The second pass is for what the first
+/// saw being changed.)
 ///
 /// (The iterator's own output would be read 32 KiB at a time, and after each read the kernel finds its place by counting sockets from
 /// the begin of a hash bucket: a pass would take time by the square of the connections.)
@@ -57,6 +59,16 @@ unsafe fn show(ctx: *mut Visited<Storage>) -> i32 {
         if before & flags::CLOSED != 0 {
             return NEXT;
         }
+        let cookie = (*kept).cookie;
+        // Before the totals: what comes meanwhile is something new for the next pass.
+        let segments = tcp.segs_in().wrapping_add(tcp.segs_out());
+        let is_same = segments == (*kept).told_segments && before & flags::JOINED == 0;
+        if is_same && (*kept).is_quiet != 0 && maps::setting(WHOLE) == 0 {
+            if !tell_quiet(cookie) {
+                return stop_at(cookie);
+            }
+            return go_on(kept, pass);
+        }
         let event = Event {
             kind: Kind::Progress,
             flags: 0,
@@ -65,15 +77,43 @@ unsafe fn show(ctx: *mut Visited<Storage>) -> i32 {
             now_ns: bpf_ktime_get_ns(),
             bytes: record::bytes_unlocked(tcp, before, (*kept).direction),
         };
-        let (cookie, stopped) = ((*kept).cookie, maps::setting(STOPPED));
         if !ring::show(&event, tcp, kept) {
-            maps::set_setting(STOPPED, if stopped == 0 || stopped == cookie { cookie } else { MISSED });
-            return AGAIN;
+            return stop_at(cookie);
         }
+        (*kept).told_segments = segments;
+        (*kept).is_quiet = is_same.into();
+        go_on(kept, pass)
+    }
+}
+
+/// The walk stops at this socket.
+#[inline(always)]
+fn stop_at(cookie: u64) -> i32 {
+    let stopped = maps::setting(STOPPED);
+    maps::set_setting(STOPPED, if stopped == 0 || stopped == cookie { cookie } else { MISSED });
+    AGAIN
+}
+
+/// The socket was shown, or told to be as it was.
+#[inline(always)]
+unsafe fn go_on(kept: *mut Storage, pass: u32) -> i32 {
+    // SAFETY: the storage is that of the visited socket.
+    unsafe {
         (*kept).pass = pass;
-        if stopped == cookie {
+        if maps::setting(STOPPED) == (*kept).cookie {
             maps::set_setting(STOPPED, 0);
         }
-        NEXT
     }
+    NEXT
+}
+
+/// Leaves the cookie of a socket in which there is nothing new; tells whether there was room.
+#[inline(always)]
+fn tell_quiet(cookie: u64) -> bool {
+    let count = maps::setting(QUIET);
+    let Some(place) = maps::QUIET.get_ptr_mut(count as u32) else { return false };
+    // SAFETY: an array's element lives as long as the map, and there is one walk at a time.
+    unsafe { place.write(cookie) };
+    maps::set_setting(QUIET, count + 1);
+    true
 }

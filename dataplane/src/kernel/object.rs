@@ -43,7 +43,8 @@ pub(super) fn load(options: &Options, types: &btf::Types, pins: Option<&Pins>, c
 fn globals(options: &Options, types: &btf::Types, size: ring::Size) -> Result<Globals> {
     Ok(Globals {
         host_netns: netns::host_netns_cookie(&options.proc)?,
-        report_interval_ns: u64::try_from(options.report_interval.as_nanos()).unwrap_or(u64::MAX),
+        report_interval: u64::try_from(options.report_interval.as_nanos()).unwrap_or(u64::MAX)
+            >> abi::storage::REPORTED_SHIFT,
         manage_all: options.manage_all.into(),
         has_set_retval: types.has_helper("BPF_FUNC_set_retval").into(),
         adopt_history: options.adopt_history.into(),

@@ -19,7 +19,7 @@ use super::{Options, carry::Older, map::Handle, object, pins::Pins, ring, segmen
 const NEW: u64 = 1;
 
 /// Every map that is pinned.
-pub(super) const PINNED: [&str; 17] = [
+pub(super) const PINNED: [&str; 18] = [
     names::STORAGE,
     names::MANAGER,
     names::SIGNALLED,
@@ -34,6 +34,7 @@ pub(super) const PINNED: [&str; 17] = [
     names::SUMS,
     names::COUNTERS,
     names::SETTINGS,
+    names::QUIET,
     names::SOCKETS,
     names::JOINED,
     names::SEEKERS,

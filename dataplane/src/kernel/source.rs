@@ -1,7 +1,7 @@
 //! Everything that the record thread reads.
 
 use std::{
-    os::fd::OwnedFd,
+    os::fd::{AsFd as _, OwnedFd},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -22,7 +22,8 @@ use super::{
     map::Handle,
     ring::{Rings, Size},
     snapshot::Snapshot,
-    steering, sys,
+    steering,
+    sys::{self, Mapping},
 };
 
 /// Slot in which telemetry leaves the iterator's link while it is attached.
@@ -81,6 +82,10 @@ pub struct Source {
     steering: Arc<steering::Used>,
     iterator: Iterator,
     pass: u32,
+    /// Cookies of connections in which a pass found nothing new.
+    quiet: Mapping,
+    /// The next pass is to show those, too.
+    whole: bool,
     /// What the kernel had put aside when that was last read.
     put_aside: u64,
     /// What it had added up when sums were last read.
@@ -99,6 +104,9 @@ impl Source {
         let settings: Array<_, u64> = Handle::of(ebpf, sizes::SETTINGS)?.open()?;
         // Sockets may be marked with the passes of a daemon before.
         let pass = settings.get(&setting::PASS, 0).context("cannot read the number of the last pass")? as u32;
+        let quiet = Handle::of(ebpf, sizes::QUIET)?.duplicate()?;
+        let quiet = Mapping::new(quiet.as_fd(), 0, sizes::QUIET_ENTRIES as usize * size_of::<u64>(), false)
+            .context("cannot map what is quiet")?;
         Ok(Self {
             ring: Rings::open(
                 &Handle::of(ebpf, sizes::RING)?.duplicate()?,
@@ -116,6 +124,8 @@ impl Source {
             steering,
             iterator,
             pass,
+            quiet,
+            whole: true,
             put_aside: 0,
             summed: 0,
             aside_entries: options.max_connections,
@@ -158,7 +168,8 @@ impl Source {
         self.ring.resume(positions)
     }
 
-    /// Begins a pass over all live connections, which come through the ring; nothing where no iterator is attached.
+    /// Begins a pass over all live connections, which come through the ring; nothing where no iterator is attached. Of those in which
+    /// there is nothing new [`Source::quiet`] tells, unless this is the first pass or [`Source::show_all`] has asked for them.
     ///
     /// # Errors
     /// The kernel refused.
@@ -167,8 +178,16 @@ impl Source {
         // A socket that was never shown has pass 0.
         self.pass = self.pass.checked_add(1).unwrap_or(1);
         self.settings.set(setting::PASS, u64::from(self.pass), 0).context("cannot number the pass")?;
-        self.settings.set(setting::STOPPED, 0, 0).context("cannot begin a pass")?;
+        for (slot, value) in [(setting::STOPPED, 0), (setting::QUIET, 0), (setting::WHOLE, self.whole.into())] {
+            self.settings.set(slot, value, 0).context("cannot begin a pass")?;
+        }
+        self.whole = false;
         Snapshot::begin(link).map(Some)
+    }
+
+    /// Has the next pass show every connection.
+    pub fn show_all(&mut self) {
+        self.whole = true;
     }
 
     /// Goes on with a pass, whose records are in the ring then; tells whether there is more to show.
@@ -182,6 +201,23 @@ impl Source {
             settings.set(setting::STOPPED, 0, 0).context("cannot begin a walk")?;
             Ok(missed)
         })
+    }
+
+    /// Hands over the cookies of connections in which the pass under way found nothing new since it last went on, and makes room for more.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn quiet(&mut self, take: &mut dyn FnMut(u64)) -> Result<()> {
+        let count = self.settings.get(&setting::QUIET, 0).context("cannot tell how many connections are quiet")?;
+        if count == 0 {
+            return Ok(());
+        }
+        // SAFETY: so many words are mapped, aligned to a page, for as long as `self` lives. The program that writes them runs only while
+        // this thread has it go on, which it does not before `self` is free again.
+        let cookies: &[u64] =
+            unsafe { std::slice::from_raw_parts(self.quiet.address().cast(), sizes::QUIET_ENTRIES as usize) };
+        cookies.iter().take(count as usize).for_each(|cookie| take(*cookie));
+        self.settings.set(setting::QUIET, 0, 0).context("cannot make room for quiet connections")
     }
 
     /// Lists what was put aside since the ring was full, if anything was since the last call.

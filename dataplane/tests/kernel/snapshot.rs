@@ -2,15 +2,17 @@
 
 use std::{
     collections::HashMap,
+    io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use abi::Record;
 use dataplane::kernel::Options;
 
 use crate::{
-    sandbox::inside,
+    sandbox::{DEADLINE, inside},
     world::{World, is_outbound, options},
 };
 
@@ -82,5 +84,42 @@ fn a_closed_connection_is_in_no_pass() {
         world.wait_for("the accepter's end", |r| crate::world::is_end(r) && !is_outbound(r));
         assert_eq!(world.pass(), []);
         drop(server);
+    });
+}
+
+#[test]
+fn of_a_connection_with_nothing_new_only_the_cookie_is_told() {
+    inside("snapshot::of_a_connection_with_nothing_new_only_the_cookie_is_told", |cgroup| {
+        let mut world = World::new(cgroup);
+        let listener = TcpListener::bind("127.0.0.1:0").expect("free");
+        let mut client = TcpStream::connect(listener.local_addr().expect("bound")).expect("listening");
+        let (mut server, _) = listener.accept().expect("answered");
+        let sorted = |mut cookies: Vec<u64>| {
+            cookies.sort_unstable();
+            cookies
+        };
+        let cookies = |shown: &[Record]| sorted(shown.iter().map(|record| record.cookie).collect());
+        let both = cookies(&world.pass());
+        assert_eq!(both.len(), 2);
+        // What the first pass may have seen being changed the second tells.
+        let (shown, quiet) = world.pass_over_what_is_new();
+        assert_eq!((cookies(&shown), quiet), (both.clone(), vec![]));
+        let (shown, quiet) = world.pass_over_what_is_new();
+        assert_eq!((shown, sorted(quiet)), (vec![], both.clone()));
+
+        client.write_all(b"new").expect("open");
+        server.read_exact(&mut [0; 3]).expect("open");
+        let (mut sent, mut received, begin) = (0, 0, Instant::now());
+        loop {
+            assert!(begin.elapsed() < DEADLINE, "{sent} bytes sent and {received} received are told");
+            let (shown, quiet) = world.pass_over_what_is_new();
+            sent = shown.iter().map(|record| record.sent).fold(sent, u64::max);
+            received = shown.iter().map(|record| record.received).fold(received, u64::max);
+            // (They are quiet too while the answer of the peer's TCP waits.)
+            if sorted(quiet) == both && (sent, received) == (3, 3) {
+                break;
+            }
+        }
+        assert_eq!(cookies(&world.pass()), both);
     });
 }

@@ -85,15 +85,28 @@ impl World {
         })
     }
 
-    /// Makes a whole pass and returns what it showed.
+    /// Makes a pass over all connections and returns what it showed.
     pub(crate) fn pass(&mut self) -> Vec<Record> {
+        self.source.show_all();
+        let (shown, quiet) = self.pass_over_what_is_new();
+        assert_eq!(quiet, [0; 0]);
+        shown
+    }
+
+    /// Makes a pass and returns what it showed, and the cookies of connections in which it found nothing new.
+    pub(crate) fn pass_over_what_is_new(&mut self) -> (Vec<Record>, Vec<u64>) {
+        let mut quiet = Vec::new();
         let mut pass = self.source.snapshot().expect("the kernel iterates").expect("an iterator is attached");
-        while self.source.go_on(&mut pass).expect("the kernel goes on") {
+        loop {
+            let more = self.source.go_on(&mut pass).expect("the kernel goes on");
             self.drain();
+            self.source.quiet(&mut |cookie| quiet.push(cookie)).expect("settings can be changed");
+            if !more {
+                break;
+            }
         }
-        self.drain();
         assert!(pass.is_complete());
-        self.seen.extract_if(.., |record| record.kind == Kind::Progress as u32).collect()
+        (self.seen.extract_if(.., |record| record.kind == Kind::Progress as u32).collect(), quiet)
     }
 
     pub(crate) fn counter(&self, slot: u32) -> u64 {
