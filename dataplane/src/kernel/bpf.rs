@@ -15,6 +15,7 @@ const OBJ_PIN: libc::c_long = 6;
 const OBJ_GET: libc::c_long = 7;
 const PROG_ATTACH: libc::c_long = 8;
 const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const MAP_UPDATE_BATCH: libc::c_long = 26;
 const LINK_CREATE: libc::c_long = 28;
 const LINK_UPDATE: libc::c_long = 29;
 const ITER_CREATE: libc::c_long = 33;
@@ -26,6 +27,19 @@ const CGROUP: u32 = 3;
 const ITERATOR: u32 = 28;
 /// `BPF_SK_MSG_VERDICT` of it.
 const MESSAGE: u32 = 7;
+
+/// The part that `BPF_MAP_UPDATE_BATCH` reads; it writes `count`.
+#[repr(C)]
+struct UpdateBatch {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
+}
 
 /// The part that `BPF_PROG_ATTACH` reads.
 #[repr(C)]
@@ -99,6 +113,34 @@ struct LinkInfo {
     cgroup_id: u64,
     attach_type: u32,
     rest: u32,
+}
+
+/// Puts entries into a hash map of these sizes, by one call for all of them. An error comes with how many were put there before.
+pub(super) fn insert_all<const K: usize, const V: usize>(
+    map: BorrowedFd<'_>,
+    keys: &[[u8; K]],
+    values: &[[u8; V]],
+) -> Result<(), (usize, io::Error)> {
+    let mut attributes = UpdateBatch {
+        in_batch: 0,
+        out_batch: 0,
+        keys: keys.as_ptr().expose_provenance() as u64,
+        values: values.as_ptr().expose_provenance() as u64,
+        count: keys.len().min(values.len()) as u32,
+        map_fd: map.as_raw_fd() as u32,
+        elem_flags: 0,
+        flags: 0,
+    };
+    if attributes.count == 0 {
+        return Ok(());
+    }
+    let attributes = &raw mut attributes;
+    // SAFETY: the command reads this part of the attributes, and writes to `count`, which no reference holds on to; keys and values, so many of
+    // them and of the map's sizes, outlive the call.
+    unsafe {
+        let done = libc::syscall(libc::SYS_bpf, MAP_UPDATE_BATCH, attributes, size_of::<UpdateBatch>());
+        if done < 0 { Err(((*attributes).count as usize, io::Error::last_os_error())) } else { Ok(()) }
+    }
 }
 
 /// Attaches a program to a cgroup. The link lives as long as what is returned, or a pin of it.

@@ -5,6 +5,7 @@ mod alias;
 use std::{
     collections::HashMap as Table,
     net::SocketAddr,
+    os::fd::{AsFd as _, OwnedFd},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering},
@@ -24,7 +25,7 @@ use aya::{
 use zerocopy::transmute;
 
 use super::{
-    Options,
+    Options, bpf,
     map::{Handle, MapError, Named},
 };
 
@@ -73,6 +74,8 @@ pub struct Steering(Arc<Mutex<State>>);
 struct State {
     services: Services,
     endpoints: Endpoints,
+    /// The endpoint map once more, for what is inserted many at a time.
+    slots: OwnedFd,
     /// What each service points to now.
     programmed: Table<Dialled, ServiceValue>,
     settings: Array<MapData, u64>,
@@ -126,6 +129,7 @@ impl Steering {
         Ok(Self(Arc::new(Mutex::new(State {
             services,
             endpoints,
+            slots: Handle::of(ebpf, ENDPOINTS)?.duplicate()?,
             programmed,
             settings: Handle::of(ebpf, SETTINGS)?.open()?,
             any_port,
@@ -207,11 +211,11 @@ impl State {
         let slots = alias::slots(set, &usable.copied().collect::<Vec<_>>());
         let key = service_key(dialled);
         let value = ServiceValue { tag: key.tag(), set, count: slots.len() as u32, waypoint: target.waypoint };
-        for (index, slot) in (0..).zip(slots) {
-            if let Err(error) = self.endpoints.insert(endpoint_key(set, index), as_endpoint(slot), 0) {
-                self.clear(ServiceValue { count: index, ..value })?;
-                return Err(self.named.1.refused(error));
-            }
+        let keys: Vec<_> = (0..value.count).map(|index| endpoint_key(set, index)).collect();
+        let slots: Vec<_> = slots.into_iter().map(as_endpoint).collect();
+        if let Err((inserted, error)) = bpf::insert_all(self.slots.as_fd(), &keys, &slots) {
+            self.clear(ServiceValue { count: inserted as u32, ..value })?;
+            return Err(self.named.1.refused(error.into()));
         }
         if let Err(error) = self.services.insert(as_key(key), as_service(value), 0) {
             self.clear(value)?;
