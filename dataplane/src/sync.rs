@@ -186,13 +186,13 @@ impl Sync {
                 None => drop(self.left_out.remove(&dialled)),
             }
         }
+        if let Some((status, received)) = self.status.as_ref().zip(received) {
+            status.programmed(received);
+        }
         self.warned &= !self.left_out.is_empty();
         self.metrics.contested.set(count(self.plan.contested()));
         self.metrics.left_out.set(count(self.left_out.len()));
         self.metrics.programmed.set(count(self.plan.len().saturating_sub(self.left_out.len())));
-        if let Some((status, received)) = self.status.as_ref().zip(received) {
-            status.programmed(received);
-        }
     }
 }
 

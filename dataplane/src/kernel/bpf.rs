@@ -16,6 +16,7 @@ const OBJ_GET: libc::c_long = 7;
 const PROG_ATTACH: libc::c_long = 8;
 const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const MAP_UPDATE_BATCH: libc::c_long = 26;
+const MAP_DELETE_BATCH: libc::c_long = 27;
 const LINK_CREATE: libc::c_long = 28;
 const LINK_UPDATE: libc::c_long = 29;
 const ITER_CREATE: libc::c_long = 33;
@@ -28,9 +29,9 @@ const ITERATOR: u32 = 28;
 /// `BPF_SK_MSG_VERDICT` of it.
 const MESSAGE: u32 = 7;
 
-/// The part that `BPF_MAP_UPDATE_BATCH` reads; it writes `count`.
+/// The part that `BPF_MAP_UPDATE_BATCH` and `BPF_MAP_DELETE_BATCH` read; they write `count`.
 #[repr(C)]
-struct UpdateBatch {
+struct Batch {
     in_batch: u64,
     out_batch: u64,
     keys: u64,
@@ -121,24 +122,51 @@ pub(super) fn insert_all<const K: usize, const V: usize>(
     keys: &[[u8; K]],
     values: &[[u8; V]],
 ) -> Result<(), (usize, io::Error)> {
-    let mut attributes = UpdateBatch {
+    let count = keys.len().min(values.len());
+    // SAFETY: so many keys and values, of the map's sizes, outlive the call.
+    unsafe { batch(MAP_UPDATE_BATCH, map, keys[..count].as_flattened(), values.as_flattened(), count) }
+}
+
+/// Removes entries from a hash map whose keys have this size, by one call for all of them. What is not there is passed over.
+pub(super) fn remove_all<const K: usize>(map: BorrowedFd<'_>, mut keys: &[[u8; K]]) -> io::Result<()> {
+    loop {
+        // SAFETY: the keys, of the map's size, outlive the call.
+        match unsafe { batch(MAP_DELETE_BATCH, map, keys.as_flattened(), &[], keys.len()) } {
+            Err((removed, error)) if error.raw_os_error() == Some(libc::ENOENT) => {
+                keys = keys.get(removed + 1..).unwrap_or_default();
+            }
+            done => return done.map_err(|(_, error)| error),
+        }
+    }
+}
+
+/// # Safety
+/// There are `count` keys, and values if the command reads any, of the map's sizes.
+unsafe fn batch(
+    command: libc::c_long,
+    map: BorrowedFd<'_>,
+    keys: &[u8],
+    values: &[u8],
+    count: usize,
+) -> Result<(), (usize, io::Error)> {
+    if count == 0 {
+        return Ok(());
+    }
+    let mut attributes = Batch {
         in_batch: 0,
         out_batch: 0,
         keys: keys.as_ptr().expose_provenance() as u64,
         values: values.as_ptr().expose_provenance() as u64,
-        count: keys.len().min(values.len()) as u32,
+        count: count as u32,
         map_fd: map.as_raw_fd() as u32,
         elem_flags: 0,
         flags: 0,
     };
-    if attributes.count == 0 {
-        return Ok(());
-    }
     let attributes = &raw mut attributes;
-    // SAFETY: the command reads this part of the attributes, and writes to `count`, which no reference holds on to; keys and values, so many of
-    // them and of the map's sizes, outlive the call.
+    // SAFETY: the command reads this part of the attributes, and writes to `count`, which no reference holds on to; the rest is passed on from
+    // the caller.
     unsafe {
-        let done = libc::syscall(libc::SYS_bpf, MAP_UPDATE_BATCH, attributes, size_of::<UpdateBatch>());
+        let done = libc::syscall(libc::SYS_bpf, command, attributes, size_of::<Batch>());
         if done < 0 { Err(((*attributes).count as usize, io::Error::last_os_error())) } else { Ok(()) }
     }
 }

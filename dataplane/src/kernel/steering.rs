@@ -73,9 +73,8 @@ pub struct Steering(Arc<Mutex<State>>);
 
 struct State {
     services: Services,
-    endpoints: Endpoints,
-    /// The endpoint map once more, for what is inserted many at a time.
-    slots: OwnedFd,
+    /// The endpoint map, which is written many entries at a time.
+    endpoints: OwnedFd,
     /// What each service points to now.
     programmed: Table<Dialled, ServiceValue>,
     settings: Array<MapData, u64>,
@@ -128,8 +127,7 @@ impl Steering {
         let any_port = programmed.keys().filter(|dialled| dialled.address.port() == 0).count();
         Ok(Self(Arc::new(Mutex::new(State {
             services,
-            endpoints,
-            slots: Handle::of(ebpf, ENDPOINTS)?.duplicate()?,
+            endpoints: Handle::of(ebpf, ENDPOINTS)?.duplicate()?,
             programmed,
             settings: Handle::of(ebpf, SETTINGS)?.open()?,
             any_port,
@@ -213,7 +211,7 @@ impl State {
         let value = ServiceValue { tag: key.tag(), set, count: slots.len() as u32, waypoint: target.waypoint };
         let keys: Vec<_> = (0..value.count).map(|index| endpoint_key(set, index)).collect();
         let slots: Vec<_> = slots.into_iter().map(as_endpoint).collect();
-        if let Err((inserted, error)) = bpf::insert_all(self.slots.as_fd(), &keys, &slots) {
+        if let Err((inserted, error)) = bpf::insert_all(self.endpoints.as_fd(), &keys, &slots) {
             self.clear(ServiceValue { count: inserted as u32, ..value })?;
             return Err(self.named.1.refused(error.into()));
         }
@@ -246,10 +244,9 @@ impl State {
     }
 
     fn clear(&mut self, set: ServiceValue) -> Result<(), MapError> {
-        for index in 0..set.count {
-            self.named.1.removed(self.endpoints.remove(&endpoint_key(set.set, index)))?;
-        }
-        Ok(())
+        let keys: Vec<_> = (0..set.count).map(|index| endpoint_key(set.set, index)).collect();
+        let removed = bpf::remove_all(self.endpoints.as_fd(), &keys);
+        removed.map_err(|error| MapError::Refused { what: self.named.1.what, source: error.into() })
     }
 
     /// Keeps the measures up to date: a service's endpoints were so many and are so many now.
