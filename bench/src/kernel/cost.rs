@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anyhow::{Context as _, Result};
 
 use super::{
-    least::Least,
+    least::{KEEPER, Least},
     load::{MESSAGE, Order},
     programs::{Counting, Program, Table},
     world::{Dial, Mode, PORTS, World},
@@ -40,6 +40,10 @@ pub fn connection(world: &World, dial: Dial, millis: u64, figures: &mut Figures)
         // No one replaces a service's address now.
         let floor = measure(std::process::id(), Dial::Pod)?;
         drop(least);
+        let meshd = world.meshd(Mode::Steering, &[])?.context("a meshd in that mode")?;
+        let keeper = Least::attach_keeper(world.cgroup(), meshd.pid())?;
+        let kept = measure(std::process::id(), Dial::Pod)?;
+        drop((keeper, meshd));
         let meshd = world.meshd(Mode::On, &[NEVER])?.context("a meshd in that mode")?;
         let measured = measure(meshd.pid(), dial)?;
         drop(meshd);
@@ -59,6 +63,9 @@ pub fn connection(world: &World, dial: Dial, millis: u64, figures: &mut Figures)
                 figures.add(&name, target, each, "ns", format!("{} runs", connect.runs));
             }
         }
+        let keeper = kept.programs.iter().find(|program| program.name == KEEPER).context("a program that ran")?;
+        let name = format!("a program there that only makes the storage, {how}");
+        figures.add(&name, Target::None, keeper.ns as f64 / keeper.runs as f64, "ns", format!("{} runs", keeper.runs));
     }
     Ok(tables)
 }

@@ -1,14 +1,21 @@
 //! The least that can be attached: programs on the same hooks, run as often, that only return. What they cost no data plane can undercut.
 
-use std::path::Path;
+use std::{
+    os::fd::{AsFd as _, AsRawFd as _},
+    path::Path,
+};
 
 use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf,
+    maps::MapData,
     programs::{CgroupAttachMode, Program},
 };
 
-use super::assemble::{EXIT, Instruction, PASS, object_file};
+use super::{
+    assemble::{EXIT, Instruction, PASS, object_file},
+    sockets,
+};
 
 /// The programs, attached until it is dropped.
 #[derive(Debug)]
@@ -25,7 +32,19 @@ impl Least {
             ("cgroup/sock_release", "least_release", RETURN),
             ("sockops", "least_lifecycle", FOLLOW),
         ])?;
-        let mut programs = Ebpf::load(&object).context("loading programs that only return")?;
+        Self::load(&object, cgroup)
+    }
+
+    /// Loads a program that gives the socket of each connect a storage and does nothing else, and attaches it to a cgroup. The storage is that
+    /// of a `meshd` which steers alone, and so makes none itself.
+    pub fn attach_keeper(cgroup: &Path, meshd: u32) -> Result<Self> {
+        let storage = MapData::from_id(sockets::storage(meshd)?.id()).context("opening the socket storage of meshd")?;
+        let keep = keep(storage.fd().as_fd().as_raw_fd());
+        Self::load(&object_file(&[("cgroup/connect4", KEEPER, &keep)])?, cgroup)
+    }
+
+    fn load(object: &[u8], cgroup: &Path) -> Result<Self> {
+        let mut programs = Ebpf::load(object).context("loading programs")?;
         let cgroup = std::fs::File::open(cgroup).with_context(|| format!("opening {}", cgroup.display()))?;
         let mode = CgroupAttachMode::Single;
         for (name, program) in programs.programs_mut() {
@@ -41,6 +60,26 @@ impl Least {
         }
         Ok(Self { programs })
     }
+}
+
+/// Name of the program that only makes a storage.
+pub const KEEPER: &str = "least_keeper";
+
+/// bpf_sk_storage_get(map, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE)
+fn keep(map: i32) -> Vec<Instruction> {
+    vec![
+        // r2 = ctx->sk
+        (0x79, 0x12, 64, 0),
+        (0x15, 2, 5, 0),
+        // r1 = the map of that number
+        (0x18, 0x11, 0, map),
+        (0, 0, 0, 0),
+        (0xb7, 3, 0, 0),
+        (0xb7, 4, 0, 1),
+        (0x85, 0, 0, 107),
+        PASS,
+        EXIT,
+    ]
 }
 
 const RETURN: &[Instruction] = &[PASS, EXIT];

@@ -3,7 +3,7 @@
 use std::{fs, time::Duration};
 
 use anyhow::{Context as _, Result};
-use aya::maps::loaded_maps;
+use aya::maps::{MapInfo, loaded_maps};
 use tests::Meshd;
 
 use super::{
@@ -50,7 +50,7 @@ pub fn run(world: &World, ends: usize, seconds: u32, figures: &mut Figures) -> R
     let name = format!("memory of one of {ends} managed sockets");
     figures.add(&name, Target::AtMost(700.0), kernel + heap + saved, "B", note);
     figures.add(&format!("{name}, the kernel's"), Target::AtMost(400.0), kernel, "B", "growth of SUnreclaim");
-    let value = value_size(full.meshd.pid())?;
+    let value = storage(full.meshd.pid())?.value_size().into();
     figures.add("the value in it", Target::AtMost(120.0), value, "B", "the kernel adds the list that it is in, twice");
 
     let quiet = pull::cost(&full.meshd, seconds, pull::rest)?;
@@ -102,14 +102,10 @@ fn kernel(field: &str) -> Result<f64> {
     Ok(kib.with_context(|| format!("{field} of /proc/meminfo"))? * 1024.0)
 }
 
-/// Returns the size of the value in the socket storage of a process.
-fn value_size(pid: u32) -> Result<f64> {
+/// Returns the map of socket storage of a process.
+pub(super) fn storage(pid: u32) -> Result<MapInfo> {
     let held = programs::held(pid, "map_id")?;
-    for map in loaded_maps() {
-        let Ok(map) = map else { continue };
-        if held.contains(&map.id()) && map.name_as_str() == Some(abi::maps::STORAGE) {
-            return Ok(map.value_size().into());
-        }
-    }
-    anyhow::bail!("meshd has no map {}", abi::maps::STORAGE)
+    let mut maps = loaded_maps().filter_map(Result::ok).filter(|map| held.contains(&map.id()));
+    let storage = maps.find(|map| map.name_as_str() == Some(abi::maps::STORAGE));
+    storage.with_context(|| format!("meshd has no map {}", abi::maps::STORAGE))
 }
