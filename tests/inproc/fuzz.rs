@@ -173,6 +173,9 @@ fn fuzz_records() {
                 Step::Pass(records, whole) => {
                     pipeline.recorder.begin_pass(now_ns);
                     records.iter().for_each(|raw| feed(&mut pipeline, raw));
+                    for cookie in 0..4 {
+                        _ = pipeline.recorder.quiet(cookie);
+                    }
                     pipeline.recorder.end_pass(whole);
                 }
                 Step::Counters(totals) => pipeline.recorder.kernel_counters(&totals),

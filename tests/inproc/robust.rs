@@ -1,5 +1,7 @@
 //! What goes wrong between the kernel and here: records that are none, lost ones, vanished sockets, a full table.
 
+use std::time::Duration;
+
 use abi::{Record, maps::counter};
 use telemetry::Config;
 
@@ -67,6 +69,29 @@ fn a_socket_that_two_passes_do_not_show_has_closed_with_its_last_totals() {
     assert_eq!(totals(&pipeline.scrape_at(14 * SECOND)), [2, 1, 40]);
     let closed = pipeline.log().lines().filter(|l| l.contains("state=BPF_TCP_CLOSE")).count();
     assert_eq!(closed, 1);
+}
+
+#[test]
+fn a_quiet_connection_lives_on_and_becomes_long() {
+    let config = Config { long_threshold: Duration::from_secs(30), ..Config::default() };
+    let mut pipeline = Pipeline::all_on(config);
+    let quiet = connection(1);
+    pipeline.feed([&quiet.established(), &quiet.moved(40, 0).progress(2 * SECOND)]);
+    for second in (7..=47).step_by(5) {
+        pipeline.recorder.begin_pass(second * SECOND);
+        assert!(pipeline.recorder.quiet(1));
+        assert!(!pipeline.recorder.quiet(2), "a record of that one is needed");
+        pipeline.recorder.end_pass(true);
+        let scrape = pipeline.scrape_at(second * SECOND);
+        assert_eq!(totals(&scrape), [1, 0, 40]);
+        let own = if second > 30 { 40 } else { 0 };
+        assert_eq!(sum(&scrape, "kmesh_tcp_connection_sent_bytes_total", &[]), own);
+    }
+    let scrape = pipeline.scrape_at(48 * SECOND);
+    assert_eq!(sum(&scrape, "meshd_telemetry_records_total", &[("kind", "quiet")]), 9);
+    assert_eq!(sum(&scrape, "meshd_telemetry_vanished_total", &[]), 0);
+    // A line with each report from when on it is long.
+    assert_eq!(pipeline.log().lines().filter(|l| l.contains("state=BPF_TCP_ESTABLISHED")).count(), 4);
 }
 
 #[test]
