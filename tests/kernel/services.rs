@@ -1,6 +1,6 @@
 //! A service's address leads to one of its healthy endpoints and is named as the service.
 
-use std::fs;
+use std::{cell::Cell, fs};
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
@@ -136,30 +136,26 @@ fn a_preferred_endpoint_that_is_lost_is_missed_by_a_strict_service_alone() -> Re
     let lost = mesh.clone().with("server", &json!({"status": "Unhealthy"}));
     let meshd = Meshd::start(&pair.sandbox, &prefers(&mesh, "Failover"), &["--monitoring", "--workload-metrics"])?;
     let write = |mesh: &Mesh| fs::write(mesh_file(&pair.sandbox), mesh.render());
-    let took = |workload: &str| -> Result<f64> {
-        let labels = [("reporter", "source"), ("destination_workload", workload)];
-        Ok(meshd.scrape()?.total("kmesh_tcp_workload_connections_opened_total", &labels))
+    let dialled = Cell::new(0_u32);
+    // Dials, and tells how many connections went to a workload and how many there were, once all of them are told.
+    let dial = |client: &mut Peer, count: u32, workload: &str| -> Result<(f64, f64)> {
+        client.ask(format_args!("churn {vip}:80 {count} 5"))?;
+        dialled.update(|n| n + count);
+        let opened = "kmesh_tcp_workload_connections_opened_total";
+        let told = meshd.eventually(|s| s.shows(opened, &[("reporter", "source")], dialled.get().into()))?;
+        let its = told.total(opened, &[("reporter", "source"), ("destination_workload", workload)]);
+        Ok((its, dialled.get().into()))
     };
     // From the first one that gets there on, all do.
     let all_go_to = |client: &mut Peer, workload: &str| -> Result<()> {
-        let before = took(workload)?;
-        eventually(DEADLINE, || {
-            client.ask(format_args!("churn {vip}:80 1 5"))?;
-            ensure!(took(workload)? > before, "{workload} takes none");
-            Ok(())
+        let (mut before, _) = dial(client, 0, workload)?;
+        let (first, all) = eventually(DEADLINE, || {
+            let (its, all) = dial(client, 1, workload)?;
+            ensure!(its > std::mem::replace(&mut before, its), "{workload} takes none");
+            Ok((its, all))
         })?;
-        let others = || -> Result<f64> {
-            let all = [("reporter", "source")];
-            Ok(meshd.scrape()?.total("kmesh_tcp_workload_connections_opened_total", &all) - took(workload)?)
-        };
-        let (its, of_others) = (took(workload)?, others()?);
-        client.ask(format_args!("churn {vip}:80 20 5"))?;
-        eventually(DEADLINE, || {
-            let more = took(workload)? - its;
-            ensure!(more >= 20.0, "{more} of 20 went to {workload}");
-            Ok(())
-        })?;
-        ensure!(others()? == of_others, "some went elsewhere than to {workload}");
+        let (its, now) = dial(client, 20, workload)?;
+        ensure!(its - first == now - all, "{} of {} went to {workload}", its - first, now - all);
         Ok(())
     };
     all_go_to(&mut pair.client, "server")?;
@@ -170,7 +166,8 @@ fn a_preferred_endpoint_that_is_lost_is_missed_by_a_strict_service_alone() -> Re
 
     write(&prefers(&lost, "Strict"))?;
     eventually(DEADLINE, || {
-        let reason = pair.client.ask_to_fail(format_args!("connect a {vip}:80"))?;
+        let refused = pair.client.ask_to_fail(format_args!("churn {vip}:80 1 5"));
+        let reason = refused.inspect_err(|_connected| dialled.update(|n| n + 1))?;
         ensure!(reason == "ECONNREFUSED", "{reason}");
         Ok(())
     })?;
