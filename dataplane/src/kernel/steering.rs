@@ -114,9 +114,8 @@ impl Used {
 
 impl Steering {
     pub(super) fn new(ebpf: &Ebpf, options: &Options) -> Result<Self> {
-        let (services, mut endpoints): (Services, Endpoints) =
-            (Handle::of(ebpf, SERVICES)?.open()?, Handle::of(ebpf, ENDPOINTS)?.open()?);
-        let (programmed, next_set) = programmed(&services, &mut endpoints)?;
+        let (services, endpoints): (Services, _) = (Handle::of(ebpf, SERVICES)?.open()?, Handle::of(ebpf, ENDPOINTS)?);
+        let (programmed, next_set) = programmed(&services, &mut endpoints.open()?)?;
         let used = Used {
             services: AtomicU32::new(programmed.len() as u32),
             endpoints: AtomicU32::new(programmed.values().map(|service| service.count).sum()),
@@ -127,7 +126,7 @@ impl Steering {
         let any_port = programmed.keys().filter(|dialled| dialled.address.port() == 0).count();
         Ok(Self(Arc::new(Mutex::new(State {
             services,
-            endpoints: Handle::of(ebpf, ENDPOINTS)?.duplicate()?,
+            endpoints: endpoints.duplicate()?,
             programmed,
             settings: Handle::of(ebpf, SETTINGS)?.open()?,
             any_port,
