@@ -3,17 +3,13 @@
 use std::{
     net::{IpAddr, SocketAddr},
     ops::Range,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    thread::JoinHandle,
+    sync::{Arc, atomic::Ordering::Relaxed},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use fastrand::Rng;
 use tests::{
-    Peer, Pod, Sandbox,
+    Crew, Peer, Pod, Sandbox,
     retry::{DEADLINE, eventually},
     truth::Truth,
 };
@@ -34,25 +30,19 @@ pub(crate) struct Prepared {
 /// Clients at work.
 pub(crate) struct Traffic {
     servers: Vec<Peer>,
-    clients: Vec<JoinHandle<Result<Client>>>,
-    stop: Arc<AtomicBool>,
+    clients: Crew,
 }
 
 impl Prepared {
     /// Has the clients begin.
     pub(crate) fn start(self) -> Traffic {
-        let stop = Arc::new(AtomicBool::new(false));
-        let start = |mut client: Client| {
-            let stop = Arc::clone(&stop);
-            std::thread::spawn(move || {
-                while !stop.load(Relaxed) {
-                    client.converse()?;
-                }
-                Ok(client)
-            })
-        };
-        let clients = self.clients.into_iter().map(start).collect();
-        Traffic { servers: self.servers, clients, stop }
+        let clients = Crew::start(self.clients, |mut client, stop| {
+            while !stop.load(Relaxed) {
+                client.converse()?;
+            }
+            Ok(client.truth)
+        });
+        Traffic { servers: self.servers, clients }
     }
 }
 
@@ -100,17 +90,11 @@ impl Traffic {
 
     /// Waits for the end of every conversation, and tells what all of them came to, at both ends.
     pub(crate) fn end(self) -> Result<Truth> {
-        self.stop.store(true, Relaxed);
-        let mut truth = Truth::default();
         let mut servers = self.servers;
-        for client in self.clients {
-            let client = client.join().expect("a client returns its errors").with_context(|| {
-                let said: Vec<_> =
-                    servers.iter_mut().map(|s| s.ask("hosted").map(drop)).filter_map(Result::err).collect();
-                format!("servers say {said:#?}")
-            })?;
-            truth.add(client.truth);
-        }
+        let truth = self.clients.end(|| {
+            let said: Vec<_> = servers.iter_mut().map(|s| s.ask("hosted").map(drop)).filter_map(Result::err).collect();
+            format!("servers say {said:#?}")
+        })?;
         let total = truth.total();
         eventually(DEADLINE, || {
             let mut at_servers = (0, 0, 0);

@@ -9,6 +9,7 @@ pub mod artifacts;
 pub mod cgroup;
 pub mod command;
 pub mod conversation;
+pub mod crew;
 pub mod event_stream;
 pub mod fuzz;
 pub mod http;
@@ -25,6 +26,7 @@ pub mod scrape;
 pub mod truth;
 
 pub use access_log::LogLine;
+pub use crew::Crew;
 pub use event_stream::EventStream;
 pub use mesh::Mesh;
 pub use meshd::Meshd;

@@ -3,16 +3,12 @@
 use std::{
     net::{IpAddr, SocketAddr},
     ops::Range,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    thread::JoinHandle,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use fastrand::Rng;
-use tests::{Peer, Pod, Sandbox, truth::Truth};
+use tests::{Crew, Peer, Pod, Sandbox, truth::Truth};
 
 /// Ports that are served: many, since one address and port would soon have every local port in use.
 pub(crate) const PORTS: Range<u16> = 9000..9024;
@@ -33,20 +29,14 @@ pub(crate) struct Prepared {
 pub(crate) struct Traffic {
     /// Ended last.
     servers: Vec<Peer>,
-    clients: Vec<JoinHandle<Result<Truth>>>,
-    stop: Arc<AtomicBool>,
+    clients: Crew,
 }
 
 impl Prepared {
     /// Has the clients begin.
     pub(crate) fn start(self) -> Traffic {
-        let stop = Arc::new(AtomicBool::new(false));
-        let start = |mut client: Client| {
-            let stop = Arc::clone(&stop);
-            std::thread::spawn(move || client.work(&stop).map(|()| client.truth))
-        };
-        let clients = self.clients.into_iter().map(start).collect();
-        Traffic { servers: self.servers, clients, stop }
+        let clients = Crew::start(self.clients, |mut client, stop| client.work(stop).map(|()| client.truth));
+        Traffic { servers: self.servers, clients }
     }
 }
 
@@ -80,11 +70,7 @@ impl Traffic {
 
     /// Has every client close what it has open, and tells what all of it came to.
     pub(crate) fn end(self) -> Result<Truth> {
-        self.stop.store(true, Relaxed);
-        let mut truth = Truth::default();
-        for client in self.clients {
-            truth.add(client.join().expect("a client returns its errors").context("a client")?);
-        }
+        let truth = self.clients.end(|| "a client".to_owned())?;
         drop(self.servers);
         Ok(truth)
     }
