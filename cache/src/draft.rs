@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::{
     cache::{Node, lock},
-    held::Held,
+    held::{Held, Rank},
     intern::Interner,
     model::{Health, Service, Str, Workload},
     snapshot::Snapshot,
@@ -56,8 +56,8 @@ impl<'a> Draft<'a> {
                     |w: &&Arc<Held<Workload>>| w.network == workload.network && w.addresses == workload.addresses;
                 let since = was.filter(stays).map(|w| w.rank);
                 let unhealthy = workload.status == Health::Unhealthy;
-                let elsewhere = workload.node != self.node.name;
-                Held::new(workload, u64::from(unhealthy) << 1 | u64::from(elsewhere), since)
+                let elsewhere = if workload.node == self.node.name { 0 } else { Rank::ELSEWHERE };
+                Held::new(workload, u64::from(unhealthy) << 1 | elsewhere, since)
             }
         };
         if self.next.workload(&held.uid).is_some_and(|present| Arc::ptr_eq(present, &held)) {

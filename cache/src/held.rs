@@ -33,15 +33,22 @@ impl<T> Held<T> {
     }
 }
 
-/// Handicap in the top two bits (less is better), then the newest first.
+/// Handicap in the top two bits (less is better; the lower one is [`Rank::ELSEWHERE`]), then the newest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank(u64);
 
 impl Rank {
+    /// Handicap of what is not on this node.
+    pub(crate) const ELSEWHERE: u64 = 1;
     const SINCE: u64 = u64::MAX >> 2;
 
     fn new(handicap: u64, since: u64) -> Self {
         Self(handicap << 62 | (Self::SINCE - since))
+    }
+
+    /// Tells whether it is the rank of something on this node.
+    pub(crate) fn is_here(self) -> bool {
+        self.0 >> 62 & Self::ELSEWHERE == 0
     }
 
     fn since(self) -> u64 {

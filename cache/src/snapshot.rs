@@ -32,6 +32,10 @@ pub struct Snapshot {
     workloads: Shelf<Arc<Held<Workload>>>,
     uids: Trie<u32>,
     addresses: Addresses,
+    /// Numbers of this node's workloads.
+    here: Trie<u32>,
+    /// Numbers of workloads that have a waypoint of their own.
+    behind: Trie<u32>,
     names: Shelf<Arc<Name>>,
     keys: Trie<u32>,
     vips: Addresses,
@@ -111,6 +115,16 @@ impl Snapshot {
     /// Iterates over all workloads, in no particular order.
     pub fn workloads(&self) -> impl Iterator<Item = &Arc<Held<Workload>>> {
         self.workloads.iter()
+    }
+
+    /// Iterates over the workloads of this node, in no particular order.
+    pub fn workloads_here(&self) -> impl Iterator<Item = &Arc<Held<Workload>>> {
+        self.here.iter().map(|number| self.workloads.get(number))
+    }
+
+    /// Iterates over the workloads that have a waypoint of their own, in no particular order.
+    pub fn workloads_behind_waypoints(&self) -> impl Iterator<Item = &Arc<Held<Workload>>> {
+        self.behind.iter().map(|number| self.workloads.get(number))
     }
 
     /// Iterates over all services that are defined, in no particular order.

@@ -3,9 +3,13 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
+    sync::Arc,
 };
 
-use cache::{Cache, Change, Delta, Health, Node, Ports, Service, Snapshot, Str, Workload};
+use cache::{
+    Cache, Change, Delta, Health, Node, Ports, Service, Snapshot, Str, Workload,
+    model::{Gateway, GatewayDestination, WorkloadExtra},
+};
 use proptest::{collection::vec, prelude::*};
 
 /// The state as two maps, each value with the time at which it took its present addresses.
@@ -89,10 +93,19 @@ fn workload() -> impl Strategy<Value = Workload> {
                 status: if healthy { Health::Healthy } else { Health::Unhealthy },
                 node: if here { "here" } else { "there" }.into(),
                 canonical_revision: arcstr::format!("v{revision}"),
+                extra: (revision == 2).then(behind_a_waypoint),
                 ..Workload::default()
             }
         },
     )
+}
+
+fn behind_a_waypoint() -> Arc<WorkloadExtra> {
+    let destination = GatewayDestination::Hostname("ns/way".into());
+    Arc::new(WorkloadExtra {
+        waypoint: Some(Gateway { destination, hbone_mtls_port: 15008 }),
+        ..WorkloadExtra::default()
+    })
 }
 
 fn service() -> impl Strategy<Value = Service> {
@@ -144,6 +157,15 @@ fn agree(snapshot: &Snapshot, model: &Model) -> Result<(), TestCaseError> {
     let mut uids: Vec<_> = snapshot.workloads().map(|w| w.uid.clone()).collect();
     uids.sort();
     prop_assert!(uids.iter().eq(model.workloads.keys()));
+    let kinds: [(Vec<Str>, fn(&Workload) -> bool); 2] = [
+        (snapshot.workloads_here().map(|w| w.uid.clone()).collect(), |w| w.node == "here"),
+        (snapshot.workloads_behind_waypoints().map(|w| w.uid.clone()).collect(), |w| w.extra.is_some()),
+    ];
+    for (mut found, is) in kinds {
+        found.sort();
+        let expected = model.workloads.values().filter(|w| is(&w.1)).map(|w| w.1.uid.clone());
+        prop_assert_eq!(found, expected.collect::<Vec<_>>());
+    }
     prop_assert!(uids.iter().all(|uid| snapshot.workload(uid).is_some_and(|w| w.uid == *uid)));
     prop_assert_eq!((snapshot.workload_count(), snapshot.service_count()), (uids.len(), snapshot.services().count()));
     Ok(())

@@ -181,7 +181,7 @@ impl Enroller {
         let node = &self.cache.node().name;
         let ours = |w: &Workload| w.node == *node && w.network_mode == NetworkMode::Standard && !w.addresses.is_empty();
         if change.full {
-            let all = mesh.workloads().filter(|w| ours(w)).map(|w| (w.uid.clone(), w.addresses.clone())).collect();
+            let all = mesh.workloads_here().filter(|w| ours(w)).map(|w| (w.uid.clone(), w.addresses.clone())).collect();
             let old = std::mem::replace(&mut self.workloads, all);
             return old != self.workloads;
         }

@@ -6,7 +6,7 @@ use super::{Held, Name, Policies, Snapshot};
 use crate::{
     model::{Service, Str, Workload},
     shelf::Shelf,
-    trie::Trie,
+    trie::{Hash, Trie},
 };
 
 impl Snapshot {
@@ -25,6 +25,7 @@ impl Snapshot {
             let hash = self.hash(workload.uid.as_str());
             let number = self.workloads.add(workload.clone());
             self.uids.insert(hash, number);
+            self.sort_workload(number, None, Some(&workload));
             self.link_addresses(number, &workload);
             return self.link_services(number, &workload);
         };
@@ -37,6 +38,7 @@ impl Snapshot {
         if rewired {
             self.unlink_services(number, &old);
         }
+        self.sort_workload(number, Some(&old), Some(&workload));
         *self.workloads.get_mut(number) = workload.clone();
         if moved {
             self.link_addresses(number, &workload);
@@ -53,6 +55,7 @@ impl Snapshot {
         let Some(number) = self.workload_number(uid) else { return false };
         self.uids.remove(self.hash(uid), |n| n == number);
         let old = self.workloads.get(number).clone();
+        self.sort_workload(number, Some(&old), None);
         self.unlink_addresses(number, &old);
         self.unlink_services(number, &old);
         self.workloads.remove(number);
@@ -85,6 +88,15 @@ impl Snapshot {
         self.service_count -= 1;
         self.drop_idle_name(number);
         true
+    }
+
+    /// Has the indexes of some kinds of workloads follow one that comes, changes or goes.
+    fn sort_workload(&mut self, number: u32, old: Option<&Held<Workload>>, new: Option<&Held<Workload>>) {
+        let hash = self.hash(number);
+        let here = |w: &Held<Workload>| w.rank.is_here();
+        let behind = |w: &Held<Workload>| w.extra.as_ref().is_some_and(|extra| extra.waypoint.is_some());
+        sort(&mut self.here, hash, number, [old, new].map(|w| w.is_some_and(here)));
+        sort(&mut self.behind, hash, number, [old, new].map(|w| w.is_some_and(behind)));
     }
 
     fn link_addresses(&mut self, number: u32, workload: &Held<Workload>) {
@@ -153,6 +165,15 @@ impl Snapshot {
             self.keys.remove(hash, |n| n == number);
             self.names.remove(number);
         }
+    }
+}
+
+/// Puts a number into an index, or takes it out, where it was not, or was, one of its kind.
+fn sort(index: &mut Trie<u32>, hash: Hash, number: u32, [was, is]: [bool; 2]) {
+    match (was, is) {
+        (false, true) => index.insert(hash, number),
+        (true, false) => drop(index.remove(hash, |n| n == number)),
+        _ => {}
     }
 }
 

@@ -110,8 +110,7 @@ impl Plan {
             self.own.clear();
             addresses.extend(self.addresses.keys());
             addresses.extend(mesh.services().flat_map(|service| self.addresses_of(service)));
-            addresses
-                .extend(mesh.workloads().filter(|w| gateway(w).is_some()).flat_map(|w| w.addresses.iter().copied()));
+            addresses.extend(mesh.workloads_behind_waypoints().flat_map(|w| w.addresses.iter().copied()));
         } else {
             self.affected(mesh, change, &mut addresses);
         }

@@ -24,7 +24,7 @@ impl Site {
         let found = if change.full {
             // Of several the smallest, so that the order of workloads does not matter.
             let order = |l: &Locality| [l.region.clone(), l.zone.clone(), l.subzone.clone()];
-            mesh.workloads().filter_map(|w| told(w)).filter(known).min_by_key(order)
+            mesh.workloads_here().filter_map(|w| told(w)).filter(known).min_by_key(order)
         } else {
             let changed = change.workloads.iter().filter_map(|uid| told(mesh.workload(uid)?));
             changed.filter(known).find(|locality| *locality != self.locality)
