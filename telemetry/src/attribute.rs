@@ -6,7 +6,7 @@ mod tests;
 
 use std::{net::IpAddr, sync::Arc};
 
-use abi::{Direction, Record, record::flags};
+use abi::{Direction, Record};
 use cache::{Held, Service, Snapshot, Workload};
 
 pub use node::NodeAddresses;
@@ -20,8 +20,6 @@ pub struct Attribution {
     pub destination: Option<Arc<Held<Workload>>>,
     /// The service that was dialled, or that the accepting pod's port belongs to.
     pub service: Option<Arc<Held<Service>>>,
-    /// The destination is a waypoint on the way to what was dialled.
-    pub waypoint: bool,
 }
 
 /// Why a connection is not reported.
@@ -50,7 +48,7 @@ pub fn attribute(record: &Record, direction: Direction, mesh: &Snapshot, network
     if direction == Direction::Inbound {
         let destination = at(local);
         let service = destination.as_ref().and_then(|w| service_of_port(mesh, w, record.local.port()));
-        return Attribution { source: at(remote), service: service.cloned(), destination, waypoint: false };
+        return Attribution { source: at(remote), service: service.cloned(), destination };
     }
     let source = at(local);
     if !record.original.is_none() {
@@ -61,22 +59,21 @@ pub fn attribute(record: &Record, direction: Direction, mesh: &Snapshot, network
     }
     let destination = at(remote);
     let service = destination.as_ref().and_then(|w| service_of_port(mesh, w, record.remote.port()));
-    Attribution { source, service: service.cloned(), destination, waypoint: false }
+    Attribution { source, service: service.cloned(), destination }
 }
 
 /// Names what was dialled and who was reached where steering changed the destination.
 fn steered(record: &Record, mesh: &Snapshot, network: &str) -> Attribution {
     let destination = mesh.workload_at(network, record.remote.ip()).cloned();
     let dialled = record.original.ip();
-    let waypoint = record.flags & flags::WAYPOINT != 0;
     if let Some(service) = mesh.service_at(network, dialled) {
-        return Attribution { source: None, service: Some(service.clone()), destination, waypoint };
+        return Attribution { source: None, service: Some(service.clone()), destination };
     }
     let Some(pod) = mesh.workload_at(network, dialled) else {
-        return Attribution { destination, waypoint, ..Attribution::default() };
+        return Attribution { destination, ..Attribution::default() };
     };
     let service = service_of_port(mesh, pod, record.original.port()).cloned();
-    Attribution { source: None, service, destination, waypoint }
+    Attribution { source: None, service, destination }
 }
 
 /// Finds the service that a pod's port belongs to: by endpoint port, then by target port; of several the one in the pod's

@@ -120,7 +120,7 @@ impl ConnectionView {
             source: end(&kept.names.source),
             destination: end(&kept.names.destination),
             service: kept.names.service.as_ref().map(|s| s.hostname.clone()),
-            waypoint: kept.names.waypoint,
+            waypoint: last.flags & abi::record::flags::WAYPOINT != 0,
             sent_bytes: last.sent,
             received_bytes: last.received,
             retransmissions: last.retransmits,

@@ -93,7 +93,7 @@ impl Json {
         key(out, "dst.original");
         endpoint(out, record.original);
         key(out, "waypoint");
-        match (line.names.waypoint, line.names.destination.as_deref()) {
+        match (record.flags & abi::record::flags::WAYPOINT != 0, line.names.destination.as_deref()) {
             (false, _) => out.extend_from_slice(b"null"),
             (true, Some(waypoint)) => value_or_null(out, Some(&waypoint.name)),
             (true, None) => quoted(out, |out| address(out, line.destination())),
