@@ -39,6 +39,8 @@ pub(super) struct Plan {
     own: FxHashMap<u32, Vec<IpAddr>>,
     /// Entries in the plan.
     entries: usize,
+    /// Addresses in it that a service and a workload have.
+    contested: usize,
 }
 
 #[derive(Debug)]
@@ -72,6 +74,7 @@ impl Plan {
             depend: FxHashMap::default(),
             own: FxHashMap::default(),
             entries: 0,
+            contested: 0,
         }
     }
 
@@ -92,7 +95,7 @@ impl Plan {
 
     /// Counts the addresses of services that workloads have too.
     pub(super) fn contested(&self) -> usize {
-        self.addresses.values().filter(|programmed| programmed.both).count()
+        self.contested
     }
 
     /// Tells whether something is planned.
@@ -187,6 +190,7 @@ impl Plan {
             self.depend.entry(cause.clone()).or_default().insert(address);
         }
         self.entries += ports.len();
+        self.contested += usize::from(wanted.both);
         let (ports, causes) = (ports.into(), wanted.causes.into());
         self.addresses.insert(address, Programmed { holder, ports, causes, both: wanted.both });
     }
@@ -252,6 +256,7 @@ impl Plan {
     }
 
     fn forget(&mut self, old: &Programmed, address: IpAddr) {
+        self.contested -= usize::from(old.both);
         if let Some(held) = self.holders.get_mut(&old.holder) {
             held.retain(|other| *other != address);
             if held.is_empty() {
