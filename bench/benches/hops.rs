@@ -6,7 +6,7 @@ use abi::{Direction, Kind, Record};
 use bench::{mesh, records::Connection};
 use divan::{Bencher, black_box};
 use telemetry::{
-    Families, Flag, Reporter, Traffic, attribute::attribute, connections::Connections, increment::advance,
+    Families, Flag, Reporter, Traffic, attribute::attribute, connections::Connections, increment::advance, store::Store,
 };
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
@@ -39,13 +39,10 @@ fn increment(bencher: Bencher<'_, '_>) {
 /// A connection opened and closed among as many live ones.
 #[divan::bench(args = [0, 10_000, 100_000], sample_size = 1000)]
 fn cookie_table(bencher: Bencher<'_, '_>, live: u64) {
-    let mut table = Connections::new(1 << 20);
+    let (mut table, mut store) = (Connections::new(1 << 20), Store::in_heap());
     for number in 0..live {
-        table.observe(
-            Kind::Established,
-            &connection(number, Direction::Outbound).record(Kind::Established, 0),
-            |_, _| (),
-        );
+        let record = connection(number, Direction::Outbound).record(Kind::Established, 0);
+        table.observe(&mut store, Kind::Established, &record, |_, begun_ns| ((), begun_ns));
     }
     let mut number = live;
     let mut observed = connection(0, Direction::Outbound).record(Kind::Established, 0);
@@ -53,7 +50,7 @@ fn cookie_table(bencher: Bencher<'_, '_>, live: u64) {
         number += 1;
         observed.cookie = number * 2 + 1;
         for kind in [Kind::Established, Kind::Closed] {
-            black_box(table.observe(kind, &observed, |_, _| ()));
+            black_box(table.observe(&mut store, kind, &observed, |_, begun_ns| ((), begun_ns)));
         }
     });
 }

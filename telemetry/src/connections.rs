@@ -11,22 +11,29 @@
 //! A connection is its cookie and its begin: a socket may be connected again after a close and keeps its cookie. What finds
 //! the table full is left out until a record finds room or the connection ends, and then has its whole totals: late, exact.
 
+mod account;
 mod recent;
+mod row;
 mod saved;
 #[cfg(test)]
 mod tests;
 
+use std::hash::BuildHasher as _;
+
 use abi::{Kind, Record};
-use rustc_hash::FxHashMap;
+use hashbrown::HashTable;
+use rustc_hash::FxBuildHasher;
 use slab::Slab;
 
 use crate::{
     check::Totals,
     families::Traffic,
     increment::{Advance, advance},
+    store::Store,
 };
+pub(crate) use account::Account;
 use recent::Recent;
-pub(crate) use saved::Saved;
+use row::Row;
 
 /// Ended connections that are remembered at least, so that a late record does not open them again.
 const REMEMBERED: usize = 1 << 15;
@@ -34,19 +41,26 @@ const REMEMBERED: usize = 1 << 15;
 /// Complete passes in a row that must miss a connection before it counts as ended.
 const MISSED_PASSES: u32 = 2;
 
-/// A live connection, with `T` for what others keep with it.
+/// A connection as it is shown: the table has it in less room.
 #[derive(Debug)]
 pub struct Connection<T> {
     /// The newest record, each total the highest seen.
     pub last: Record,
     /// From when on its age counts, ns of `CLOCK_MONOTONIC`: its begin, or its adoption.
     pub begun_ns: u64,
+    /// The same, ns since the Unix epoch.
+    pub begun_wall_ns: u64,
     /// What others keep with it.
     pub data: T,
-    /// The pass that saw it last; see [`Connections::end_pass`].
-    seen: u32,
-    /// Which stretch of watching its totals were brought up to date in.
-    watch: u32,
+}
+
+/// A live connection of which nothing new is known.
+#[derive(Debug)]
+pub struct Quiet<'a, T> {
+    /// How long it has lasted, ns.
+    pub age_ns: u64,
+    /// What others keep with it.
+    pub data: &'a T,
 }
 
 /// What a record did to a connection.
@@ -79,7 +93,7 @@ pub enum Left {
 #[derive(Debug)]
 pub enum Step<'a, T> {
     /// The connection is live.
-    Live(&'a mut Connection<T>, Change),
+    Live(Connection<&'a mut T>, Change),
     /// The connection has ended and left the table.
     Ended(Connection<T>, Change),
     /// Another connection of the same socket, whose end was never told, has left the table; the record is to be given again.
@@ -88,13 +102,17 @@ pub enum Step<'a, T> {
     Nothing(Left),
 }
 
-/// The table of live connections.
+/// The table of live connections. What the next process needs of them is in `store`'s image alone, which is always the same one.
 #[derive(Debug)]
 pub struct Connections<T> {
-    by_cookie: FxHashMap<u64, u32>,
-    slots: Slab<Connection<T>>,
+    by_cookie: HashTable<u32>,
+    rows: Slab<Row<T>>,
     capacity: usize,
     ended: Recent,
+    /// What changed since it was saved, by slot: until then it stands here.
+    waiting: Vec<(u32, Account)>,
+    /// Blocks of connections that ended since.
+    gone: Vec<u32>,
     /// Complete passes so far.
     passes: u32,
     in_pass: bool,
@@ -110,10 +128,12 @@ impl<T> Connections<T> {
     /// Makes an empty table for at most `capacity` connections; memory grows with what is live.
     pub fn new(capacity: usize) -> Self {
         Self {
-            by_cookie: FxHashMap::default(),
-            slots: Slab::new(),
+            by_cookie: HashTable::new(),
+            rows: Slab::new(),
             capacity: capacity.min(u32::MAX as usize),
             ended: Recent::new(REMEMBERED),
+            waiting: Vec::new(),
+            gone: Vec::new(),
             passes: 0,
             in_pass: false,
             watch: 0,
@@ -135,28 +155,52 @@ impl<T> Connections<T> {
 
     /// Returns how many connections are live.
     pub fn live(&self) -> usize {
-        self.slots.len()
+        self.rows.len()
     }
 
-    /// Iterates over the live connections.
-    pub fn iter(&self) -> impl Iterator<Item = &Connection<T>> {
-        self.slots.iter().map(|(_, c)| c)
+    /// Returns the payload of all live connections.
+    pub(crate) fn totals(&self, store: &Store) -> Totals {
+        let mut totals = Totals::default();
+        for (_, row) in &self.rows {
+            let Account { sent, received, .. } = self.account(row, store);
+            totals.add(Totals { sent, received, ..Totals::default() });
+        }
+        totals
     }
 
     /// Iterates over the live connections from a slot on, each with its slot: a walk can stop and go on where it was, and shows
     /// what is live all the while once.
-    pub fn iter_from(&self, slot: usize) -> impl Iterator<Item = (usize, &Connection<T>)> {
-        (slot..self.slots.capacity()).filter_map(|slot| self.slots.get(slot).map(|c| (slot, c)))
+    pub fn iter_from(&self, store: &Store, slot: usize) -> impl Iterator<Item = (usize, Connection<&T>)> {
+        let row = move |slot| self.rows.get(slot).map(|row| (slot, row));
+        (slot..self.rows.capacity()).filter_map(row).map(move |(slot, row)| {
+            let account = self.account(row, store);
+            (slot, shown(row, &account, &row.data))
+        })
     }
 
-    /// Iterates over the live connections, to change what is kept with them.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Connection<T>> {
-        self.slots.iter_mut().map(|(_, c)| c)
+    /// Changes what is kept with the live connections; `change` tells whether it did, and then that is saved.
+    pub(crate) fn change(&mut self, store: &Store, mut change: impl FnMut(&mut T) -> bool) {
+        for slot in 0..self.rows.capacity() {
+            if let Some(row) = self.rows.get_mut(slot)
+                && change(&mut row.data)
+            {
+                self.save_again(store, slot as u32);
+            }
+        }
     }
 
     /// Returns the live connection of a socket, to change what is kept with it.
-    pub(crate) fn of_cookie(&mut self, cookie: u64) -> Option<&mut Connection<T>> {
-        self.by_cookie.get(&cookie).map(|slot| &mut self.slots[*slot as usize])
+    pub(crate) fn of_cookie(&mut self, store: &Store, cookie: u64) -> Option<Connection<&mut T>> {
+        let slot = self.slot(cookie)?;
+        let account = self.account(&self.rows[slot as usize], store);
+        Some(self.shown_mut(slot, &account))
+    }
+
+    /// Has what is kept with the connection of a socket saved, since it changed.
+    pub(crate) fn changed(&mut self, store: &Store, cookie: u64) {
+        if let Some(slot) = self.slot(cookie) {
+            self.save_again(store, slot);
+        }
     }
 
     /// Tells whether a record is of a connection, or a failure, that has ended already.
@@ -173,27 +217,36 @@ impl<T> Connections<T> {
     }
 
     /// Takes an Established, Progress or Closed record; `make` supplies what is kept with a connection that is new, of the
-    /// record and of when the connection's age begins.
-    pub fn observe(&mut self, kind: Kind, record: &Record, make: impl FnOnce(&Record, u64) -> T) -> Step<'_, T> {
-        let Some(&slot) = self.by_cookie.get(&record.cookie) else {
-            return self.observe_unknown(kind, record, make);
+    /// record and of when the connection's age begins, and that time by the wall clock.
+    pub fn observe(
+        &mut self,
+        store: &mut Store,
+        kind: Kind,
+        record: &Record,
+        make: impl FnOnce(&Record, u64) -> (T, u64),
+    ) -> Step<'_, T> {
+        let Some(slot) = self.slot(record.cookie) else {
+            return self.observe_unknown(store, kind, record, make);
         };
-        let known = &mut self.slots[slot as usize];
-        if record.start_ns != known.last.start_ns {
-            return if record.start_ns < known.last.start_ns {
+        let before = self.account(&self.rows[slot as usize], store);
+        if record.start_ns != before.start_ns {
+            return if record.start_ns < before.start_ns {
                 Step::Nothing(Left::Late)
             } else {
-                Step::Replaced(self.remove(slot))
+                Step::Replaced(self.remove(store, slot))
             };
         }
-        known.seen = self.passes + u32::from(self.in_pass);
+        let row = &mut self.rows[slot as usize];
+        row.seen = self.passes + u32::from(self.in_pass);
         if kind == Kind::Established {
             return Step::Nothing(Left::Repeated);
         }
-        let Advance { mut by, stale } = advance(&mut known.last, record);
-        let resumed = known.watch != self.watch;
+        let (mut account, mut last) = (before, row.last(&before));
+        let Advance { mut by, stale } = advance(&mut last, record);
+        account.update(&last);
+        let resumed = account.watch != self.watch;
         if resumed {
-            known.watch = self.watch;
+            account.watch = self.watch;
             if !self.history {
                 self.uncounted.add(Totals { sent: by.sent, received: by.received, ..Totals::default() });
                 by = Traffic::default();
@@ -201,19 +254,33 @@ impl<T> Connections<T> {
         }
         let change = Change { by, stale, resumed, ..Change::default() };
         if kind == Kind::Closed {
-            return Step::Ended(self.remove(slot), change);
+            return Step::Ended(Connection { last, ..self.take(slot, &account) }, change);
         }
-        Step::Live(&mut self.slots[slot as usize], change)
+        row.update(&last, &account);
+        if account != before {
+            self.put(slot, account);
+        }
+        Step::Live(self.shown_mut(slot, &account), change)
     }
 
-    fn observe_unknown(&mut self, kind: Kind, record: &Record, make: impl FnOnce(&Record, u64) -> T) -> Step<'_, T> {
+    fn observe_unknown(
+        &mut self,
+        store: &mut Store,
+        kind: Kind,
+        record: &Record,
+        make: impl FnOnce(&Record, u64) -> (T, u64),
+    ) -> Step<'_, T> {
         let identity = (record.cookie, record.start_ns);
         if self.ended.contains(identity) {
             return Step::Nothing(Left::Late);
         }
-        if kind != Kind::Closed && self.slots.len() >= self.capacity {
+        let is_open = kind != Kind::Closed;
+        if is_open && self.rows.len() >= self.capacity {
             return Step::Nothing(Left::Full);
         }
+        let Some(block) = (if is_open { store.claim() } else { Some(0) }) else {
+            return Step::Nothing(Left::Full);
+        };
         let older = kind != Kind::Established && record.start_ns < self.watching_since_ns;
         // The kernel leaves out of the totals what it is not to count of a connection that it adopted, and has it begin with that.
         let adopted = older || record.flags & abi::record::flags::ADOPTED != 0;
@@ -224,33 +291,30 @@ impl<T> Connections<T> {
             by = Traffic::default();
         }
         let begun_ns = if older { record.now_ns } else { record.start_ns };
-        let connection = Connection {
-            last: *record,
-            begun_ns,
-            data: make(record, begun_ns),
-            seen: self.passes + u32::from(self.in_pass),
-            watch: self.watch,
-        };
+        let (data, begun_wall_ns) = make(record, begun_ns);
         let change = Change { opened: !adopted, adopted, by, ..Change::default() };
-        if kind == Kind::Closed {
+        if !is_open {
             self.ended.insert(identity);
-            return Step::Ended(connection, change);
+            return Step::Ended(Connection { last: *record, begun_ns, begun_wall_ns, data }, change);
         }
-        let slot = self.slots.insert(connection);
-        self.by_cookie.insert(record.cookie, u32::try_from(slot).expect("the capacity fits 32 bits"));
-        Step::Live(&mut self.slots[slot], change)
+        let account = Account::new(record, begun_ns, begun_wall_ns, self.watch);
+        let seen = self.passes + u32::from(self.in_pass);
+        let slot = self.insert(Row::new(record, &account, block, seen, data));
+        self.put(slot, account);
+        Step::Live(self.shown_mut(slot, &account), change)
     }
 
     /// Takes note that a socket's connection is live at `now_ns` and as its newest record says; nothing if there has to be a record of it,
     /// since it is not known, or is watched again.
-    pub fn observe_quiet(&mut self, cookie: u64, now_ns: u64) -> Option<&mut Connection<T>> {
-        let known = &mut self.slots[*self.by_cookie.get(&cookie)? as usize];
-        if known.watch != self.watch {
+    pub fn observe_quiet(&mut self, cookie: u64, now_ns: u64) -> Option<Quiet<'_, T>> {
+        let slot = self.slot(cookie)?;
+        let row = &mut self.rows[slot as usize];
+        if row.watch != self.watch as u16 {
             return None;
         }
-        known.seen = self.passes + u32::from(self.in_pass);
-        known.last.now_ns = known.last.now_ns.max(now_ns);
-        Some(known)
+        row.seen = self.passes + u32::from(self.in_pass);
+        row.now_ns = row.now_ns.max(now_ns);
+        Some(Quiet { age_ns: row.now_ns.saturating_sub(row.begun_ns), data: &row.data })
     }
 
     /// Takes a Failed record; tells whether it is the first of its attempt. Failures keep nothing.
@@ -278,18 +342,84 @@ impl<T> Connections<T> {
             return Vec::new();
         }
         self.passes += 1;
-        let missed = |c: &Connection<T>| self.passes.saturating_sub(c.seen) >= MISSED_PASSES;
-        self.slots.iter().filter(|(_, c)| missed(c)).map(|(slot, _)| slot as u32).collect()
+        let missed = |row: &Row<T>| self.passes.saturating_sub(row.seen) >= MISSED_PASSES;
+        self.rows.iter().filter(|(_, row)| missed(row)).map(|(slot, _)| slot as u32).collect()
     }
 
     /// Removes a connection that has ended unnoticed.
     ///
     /// # Panics
     /// When it is not there any more.
-    pub fn remove(&mut self, slot: u32) -> Connection<T> {
-        let connection = self.slots.remove(slot as usize);
-        self.by_cookie.remove(&connection.last.cookie);
-        self.ended.insert((connection.last.cookie, connection.last.start_ns));
-        connection
+    pub fn remove(&mut self, store: &Store, slot: u32) -> Connection<T> {
+        let account = self.account(&self.rows[slot as usize], store);
+        self.take(slot, &account)
     }
+
+    fn slot(&self, cookie: u64) -> Option<u32> {
+        self.by_cookie.find(hash(cookie), |slot| self.rows[*slot as usize].cookie == cookie).copied()
+    }
+
+    fn insert(&mut self, row: Row<T>) -> u32 {
+        let of = hash(row.cookie);
+        let slot = u32::try_from(self.rows.insert(row)).expect("the capacity fits 32 bits");
+        self.by_cookie.insert_unique(of, slot, |slot| hash(self.rows[*slot as usize].cookie));
+        slot
+    }
+
+    fn take(&mut self, slot: u32, account: &Account) -> Connection<T> {
+        let cookie = account.cookie;
+        if let Ok(entry) = self.by_cookie.find_entry(hash(cookie), |other| *other == slot) {
+            entry.remove();
+        }
+        let row = self.rows.remove(slot as usize);
+        if let Some(place) = row.waits.checked_sub(1) {
+            self.waiting.swap_remove(place as usize);
+            if let Some((moved, _)) = self.waiting.get(place as usize) {
+                self.rows[*moved as usize].waits = row.waits;
+            }
+        }
+        self.gone.push(row.block);
+        self.ended.insert((cookie, account.start_ns));
+        let Connection { last, begun_ns, begun_wall_ns, .. } = shown(&row, account, ());
+        Connection { last, begun_ns, begun_wall_ns, data: row.data }
+    }
+
+    /// What the image, or what waits for it, says of a connection.
+    fn account(&self, row: &Row<T>, store: &Store) -> Account {
+        match row.waits.checked_sub(1) {
+            Some(place) => self.waiting[place as usize].1,
+            None => Account::read(&store.image(row.block)),
+        }
+    }
+
+    /// Has an account wait to be saved.
+    fn put(&mut self, slot: u32, account: Account) {
+        let row = &mut self.rows[slot as usize];
+        match row.waits.checked_sub(1) {
+            Some(place) => self.waiting[place as usize].1 = account,
+            None => {
+                self.waiting.push((slot, account));
+                row.waits = self.waiting.len() as u32;
+            }
+        }
+    }
+
+    fn save_again(&mut self, store: &Store, slot: u32) {
+        let account = self.account(&self.rows[slot as usize], store);
+        self.put(slot, account);
+    }
+
+    fn shown_mut(&mut self, slot: u32, account: &Account) -> Connection<&mut T> {
+        let row = &mut self.rows[slot as usize];
+        let Connection { last, begun_ns, begun_wall_ns, .. } = shown(row, account, ());
+        Connection { last, begun_ns, begun_wall_ns, data: &mut row.data }
+    }
+}
+
+fn shown<T, D>(row: &Row<T>, account: &Account, data: D) -> Connection<D> {
+    Connection { last: row.last(account), begun_ns: row.begun_ns, begun_wall_ns: account.begun_wall_ns, data }
+}
+
+fn hash(cookie: u64) -> u64 {
+    FxBuildHasher.hash_one(cookie)
 }

@@ -19,7 +19,7 @@ use crate::{
     check::Check,
     clock::Clock,
     config::Config,
-    connections::{Change, Connection, Connections, Left, Step},
+    connections::{Change, Connections, Left, Step},
     exposition::Exposition,
     families::Families,
     selfmetrics::SelfMetrics,
@@ -43,6 +43,7 @@ const SAVED_AT_ONCE: usize = 256;
 pub struct Recorder {
     connections: Connections<Kept>,
     naming: Naming,
+    clock: Arc<Clock>,
     report: Report,
     switches: Arc<Switches>,
     metrics: SelfMetrics,
@@ -65,9 +66,6 @@ pub struct Recorder {
     ended: u64,
     /// What could not be saved, as far as it is counted.
     unsaved: u64,
-    /// Cookies of connections that changed, and blocks of those that ended, since what is saved.
-    changed: Vec<u64>,
-    gone: Vec<u32>,
 }
 
 /// Builds the record path and what scrapes read of it; nothing of it outlives the process.
@@ -100,8 +98,9 @@ pub fn resume(
     let exposition = Arc::new(Exposition::new(families.reader(), registry, metrics.scrape.clone()));
     let mut recorder = Recorder {
         connections: Connections::new(config.max_connections).with_history(config.adopt_history),
-        naming: Naming::new(cache, node, clock.clone(), metrics.clone(), config.include_node_traffic),
-        report: Report::new(&config, families, switches.clone(), clock, log, metrics.clone()),
+        naming: Naming::new(cache, node, metrics.clone(), config.include_node_traffic),
+        report: Report::new(&config, families, switches.clone(), clock.clone(), log, metrics.clone()),
+        clock,
         watches: switches.times_monitored(),
         switches,
         metrics,
@@ -116,8 +115,6 @@ pub fn resume(
         resumes: false,
         ended: 0,
         unsaved: 0,
-        changed: Vec::new(),
-        gone: Vec::new(),
     };
     recorder.restore(&found, watched, Clock::monotonic_ns());
     if replaced {
@@ -172,7 +169,7 @@ impl Recorder {
     fn take_failed(&mut self, direction: Direction, record: &Record) {
         if self.connections.observe_failed(record) {
             let record = &self.naming.located(record);
-            let kept = self.naming.keep(record, direction, record.start_ns);
+            let kept = self.naming.keep(record, direction);
             self.report.failed(record, kept);
         } else {
             self.metrics.discarded.late.inc();
@@ -180,30 +177,25 @@ impl Recorder {
     }
 
     fn observe(&mut self, kind: Kind, direction: Direction, record: &Record) {
-        let naming = &self.naming;
-        let keep = |record: &Record, begun_ns: u64| naming.keep(record, direction, begun_ns);
-        match self.connections.observe(kind, record, keep) {
-            Step::Live(connection, change) => {
-                naming.name(record, &mut connection.data);
-                self.report.moved(connection, &change);
-                let mut own = false;
-                if kind == Kind::Progress {
-                    own = self.report.progress(connection, &change);
-                }
-                let moved = own || change != (Change { stale: change.stale, ..Change::default() });
-                if moved && !std::mem::replace(&mut connection.data.waits, true) {
-                    self.changed.push(record.cookie);
+        let (naming, clock) = (&self.naming, &self.clock);
+        let keep = |record: &Record, begun_ns: u64| (naming.keep(record, direction), clock.wall_ns(begun_ns));
+        match self.connections.observe(&mut self.store, kind, record, keep) {
+            Step::Live(mut connection, change) => {
+                naming.name(record, connection.data);
+                self.report.moved(&connection.last, connection.data, &change);
+                if kind == Kind::Progress && self.report.progress(&mut connection, &change) {
+                    self.connections.changed(&self.store, record.cookie);
                 }
             }
             Step::Ended(mut connection, change) => {
                 naming.name(record, &mut connection.data);
-                self.report.moved(&mut connection, &change);
-                self.end(connection, record.now_ns);
+                self.report.moved(&connection.last, &mut connection.data, &change);
+                self.report.ended(connection, record.now_ns);
             }
             Step::Replaced(connection) => {
                 self.metrics.vanished.inc();
                 self.report.audit.vanish(&connection.last);
-                self.end(connection, record.now_ns);
+                self.report.ended(connection, record.now_ns);
                 self.observe(kind, direction, record);
             }
             Step::Nothing(Left::Repeated) => self.metrics.discarded.repeated.inc(),
@@ -225,12 +217,15 @@ impl Recorder {
     /// Takes the cookie of a connection that is live and in which the pass under way found nothing new since its newest record. Tells whether
     /// that is known; if it is not, a record of it is needed.
     pub fn quiet(&mut self, cookie: u64) -> bool {
-        let Some(connection) = self.connections.observe_quiet(cookie, self.now_ns) else { return false };
+        let Some(quiet) = self.connections.observe_quiet(cookie, self.now_ns) else { return false };
         self.metrics.records.quiet.inc();
-        self.naming.name(&connection.last, &mut connection.data);
-        let own = self.report.progress(connection, &Change::default());
-        if own && !std::mem::replace(&mut connection.data.waits, true) {
-            self.changed.push(cookie);
+        if (quiet.data.unnamed || self.report.is_due(quiet.age_ns, quiet.data))
+            && let Some(mut connection) = self.connections.of_cookie(&self.store, cookie)
+        {
+            self.naming.name(&connection.last, connection.data);
+            if self.report.progress(&mut connection, &Change::default()) {
+                self.connections.changed(&self.store, cookie);
+            }
         }
         true
     }
@@ -239,22 +234,14 @@ impl Recorder {
     pub fn end_pass(&mut self, complete: bool) {
         for some in self.connections.end_pass(complete).chunks(SAVED_AT_ONCE) {
             for slot in some {
-                let mut connection = self.connections.remove(*slot);
+                let mut connection = self.connections.remove(&self.store, *slot);
                 self.metrics.vanished.inc();
                 self.report.audit.vanish(&connection.last);
-                let last = connection.last;
-                self.naming.name(&last, &mut connection.data);
-                self.end(connection, self.now_ns);
+                self.naming.name(&connection.last, &mut connection.data);
+                self.report.ended(connection, self.now_ns);
             }
             self.save();
         }
-    }
-
-    fn end(&mut self, connection: Connection<Kept>, now_ns: u64) {
-        if connection.data.block != 0 {
-            self.gone.push(connection.data.block);
-        }
-        self.report.ended(connection, now_ns);
     }
 
     /// Takes the kernel's own counters, each a total summed over CPUs.
@@ -284,7 +271,7 @@ impl Recorder {
         if !self.switches.get(Switch::Monitoring) {
             self.unwatched_ns = now_ns;
         }
-        self.report.maintain(&mut self.connections, now_ns, &mut self.changed);
+        self.report.maintain(&mut self.connections, &self.store, now_ns);
         self.save();
         self.metrics.connections.set(i64::try_from(self.connections.live()).unwrap_or(i64::MAX));
     }
@@ -300,12 +287,12 @@ impl Recorder {
 
     /// Iterates over the live connections, as the admin port shows them.
     pub fn connections(&self) -> impl Iterator<Item = ConnectionView> {
-        self.connections.iter().map(|c| ConnectionView::new(c, self.now_ns))
+        self.connections_from(0).map(|(_, view)| view)
     }
 
     /// Iterates over the live connections from a slot on, each with its slot, so that they can be shown piece by piece.
     pub fn connections_from(&self, slot: usize) -> impl Iterator<Item = (usize, ConnectionView)> {
-        self.connections.iter_from(slot).map(|(slot, c)| (slot, ConnectionView::new(c, self.now_ns)))
+        self.connections.iter_from(&self.store, slot).map(|(slot, c)| (slot, ConnectionView::new(&c, self.now_ns)))
     }
 
     /// Returns the pipeline's measure of itself, of which the caller fills what only it knows (map use).

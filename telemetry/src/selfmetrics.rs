@@ -200,7 +200,7 @@ impl SelfMetrics {
             )?,
             unsaved: make.counter(
                 "meshd_telemetry_unsaved_total",
-                "Connections, series and label texts that a restart forgets, since there was no memory to save them.",
+                "Times that there was no memory to save something new: a restart forgets that series or label text; a connection is left out until it ends, and then has its whole totals.",
             )?,
             adopted_source,
             adopted_destination,

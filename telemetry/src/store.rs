@@ -1,8 +1,8 @@
 //! Numbers that outlive the process: an image of what the record path knows, changed in steps that happen whole or not at all.
 //!
-//! The record path works on structures of its own; after each batch of records it puts what changed into the image. A step is written
-//! into a log first, as absolute values of words, with the ring's position among them; then one store commits it, and only then are the
-//! words themselves changed. Who opens the image finds either no step begun, or one committed, which is applied again. So a process
+//! The record path works on series of its own, and reads the totals of connections here, where alone they stand; after each batch of
+//! records it puts what changed into the image. A step is written into a log first, as absolute values of words, with the ring's position
+//! among them; then one store commits it, and only then are the words themselves changed. Who opens the image finds either no step begun, or one committed, which is applied again. So a process
 //! may be killed at any moment: the next one goes on from the last step, and reads the records after it from the ring.
 //!
 //! The first segment holds a few words, numbers that stand by themselves and the log; the second, which connections ended last; the rest
@@ -72,7 +72,7 @@ pub enum StoreError {
 
 /// The image, and the step that is being written.
 #[derive(Debug)]
-pub(crate) struct Store {
+pub struct Store {
     memory: Box<dyn Memory>,
     /// Blocks that can be given out; the lowest last.
     free: Vec<u32>,
@@ -123,6 +123,11 @@ pub(crate) struct Found {
 }
 
 impl Store {
+    /// Begins an image in memory of this process.
+    pub fn in_heap() -> Self {
+        Self::open(Box::new(Heap::default())).expect("memory of this process is there and empty").0
+    }
+
     /// Opens an image, or begins one in memory that is all zero.
     ///
     /// # Errors

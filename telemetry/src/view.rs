@@ -99,8 +99,8 @@ impl WorkloadView {
 }
 
 impl ConnectionView {
-    pub(crate) fn new(connection: &Connection<Kept>, now_ns: u64) -> Self {
-        let (last, kept) = (&connection.last, &connection.data);
+    pub(crate) fn new(connection: &Connection<&Kept>, now_ns: u64) -> Self {
+        let (last, kept) = (&connection.last, connection.data);
         let ms_since = |ns: u64| now_ns.saturating_sub(ns) / 1_000_000;
         let end = |w: &Option<_>| w.as_deref().map(|w: &cache::Held<Workload>| WorkloadView::new(w));
         let shown = |e: Endpoint| SocketAddr::from(e);
@@ -113,7 +113,7 @@ impl ConnectionView {
             remote: shown(last.remote),
             original: (!last.original.is_none()).then(|| shown(last.original)),
             adopted: kept.adopted,
-            start_time: rfc3339(kept.start_wall_ns),
+            start_time: rfc3339(connection.begun_wall_ns),
             age_ms: ms_since(connection.begun_ns),
             reported_ms_ago: ms_since(last.now_ns),
             ignored: kept.ignored,

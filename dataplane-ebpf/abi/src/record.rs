@@ -74,6 +74,8 @@ pub mod flags {
     pub const ADOPTED: u32 = 1 << 5;
     /// Steering sent the connect to a waypoint of what was dialled.
     pub const WAYPOINT: u32 = 1 << 6;
+    /// Every bit that there is, up to the highest.
+    pub const ALL: u32 = (WAYPOINT << 1) - 1;
 }
 
 macro_rules! closed_set {

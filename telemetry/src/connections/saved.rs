@@ -1,27 +1,36 @@
 //! What of the table is saved, and put back.
 
-use abi::Record;
+use abi::Direction;
 
-use super::{Connection, Connections, recent::Identity};
-
-/// What a saved connection says of itself.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Saved {
-    /// Its totals, its addresses and who it is.
-    pub(crate) last: Record,
-    pub(crate) begun_ns: u64,
-    /// The stretch of watching in which its totals were brought up to date.
-    pub(crate) watch: u32,
-}
-
-impl<T> Connection<T> {
-    /// The stretch of watching in which its totals were brought up to date.
-    pub(crate) fn watch(&self) -> u32 {
-        self.watch
-    }
-}
+use super::{Account, Connections, Row, recent::Identity};
+use crate::store::{BLOCK, Image, Store};
 
 impl<T> Connections<T> {
+    /// Brings what changed into the image; `head` gives the first three words of a block, but for the upper half of the first. Tells
+    /// whether the step is full, and more may be left to do.
+    pub(crate) fn save(&mut self, store: &mut Store, head: impl Fn(&T) -> [u64; 3]) -> bool {
+        while !store.is_full()
+            && let Some(block) = self.gone.pop()
+        {
+            store.release(block);
+        }
+        while !store.is_full()
+            && let Some((slot, account)) = self.waiting.pop()
+        {
+            let row = &mut self.rows[slot as usize];
+            row.waits = 0;
+            let mut image: Image = [0; BLOCK];
+            image[..3].copy_from_slice(&head(&row.data));
+            account.write(&mut image);
+            if std::mem::replace(&mut row.saved, true) {
+                store.change(row.block, 0, &image);
+            } else {
+                store.make(row.block, &image);
+            }
+        }
+        store.is_full()
+    }
+
     /// Which stretch of watching this is, and since when.
     pub(crate) fn watching(&self) -> (u32, u64) {
         (self.watch, self.watching_since_ns)
@@ -32,10 +41,9 @@ impl<T> Connections<T> {
         (self.watch, self.watching_since_ns) = (watch, since_ns);
     }
 
-    /// Puts a connection back that was saved.
-    pub(crate) fn found(&mut self, Saved { last, begun_ns, watch }: Saved, data: T) {
-        let slot = self.slots.insert(Connection { last, begun_ns, data, seen: 0, watch });
-        self.by_cookie.insert(last.cookie, u32::try_from(slot).expect("there are fewer blocks than that"));
+    /// Puts a connection back that was saved in a block.
+    pub(crate) fn found(&mut self, block: u32, account: &Account, direction: Direction, data: T) {
+        self.insert(Row::found(account, direction, block, data));
     }
 
     /// Takes the first that ended and is not saved yet.

@@ -1,7 +1,51 @@
 use abi::{Kind, Record};
 use proptest::prelude::*;
 
-use super::{Change, Connections, Left, Step};
+use super::{Change, Connection, Connections, Left, Step};
+use crate::store::{Store, kind};
+
+/// A table with its image, which is saved after every third record.
+struct Table {
+    connections: Connections<()>,
+    store: Store,
+    fed: u64,
+}
+
+impl Table {
+    fn new(capacity: usize) -> Self {
+        Self { connections: Connections::new(capacity), store: Store::in_heap(), fed: 0 }
+    }
+
+    fn with_history(self, history: bool) -> Self {
+        Self { connections: self.connections.with_history(history), ..self }
+    }
+
+    fn observe(&mut self, kind: Kind, record: &Record) -> Step<'_, ()> {
+        self.fed += 1;
+        if self.fed.is_multiple_of(3) {
+            assert!(!self.connections.save(&mut self.store, |()| [kind::CONNECTION, 0, 0]));
+            self.store.commit();
+        }
+        self.connections.observe(&mut self.store, kind, record, |_, begun_ns| ((), begun_ns))
+    }
+
+    fn iter(&self) -> impl Iterator<Item = Connection<&()>> {
+        self.connections.iter_from(&self.store, 0).map(|(_, connection)| connection)
+    }
+}
+
+impl std::ops::Deref for Table {
+    type Target = Connections<()>;
+    fn deref(&self) -> &Self::Target {
+        &self.connections
+    }
+}
+
+impl std::ops::DerefMut for Table {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.connections
+    }
+}
 
 fn at(cookie: u64, now_ns: u64, total: u64) -> Record {
     let start_ns = 100 * cookie;
@@ -43,9 +87,9 @@ struct Fed {
 }
 
 impl Fed {
-    fn feed(&mut self, table: &mut Connections<()>, kind: Kind, record: &Record) {
+    fn feed(&mut self, table: &mut Table, kind: Kind, record: &Record) {
         loop {
-            match table.observe(kind, record, |_, _| ()) {
+            match table.observe(kind, record) {
                 Step::Live(_, change) => self.sum.add(change),
                 Step::Ended(_, change) => {
                     self.sum.add(change);
@@ -62,7 +106,7 @@ impl Fed {
     }
 }
 
-fn fed(table: &mut Connections<()>, records: &[(Kind, Record)]) -> Fed {
+fn fed(table: &mut Table, records: &[(Kind, Record)]) -> Fed {
     let mut fed = Fed::default();
     for (kind, record) in records {
         fed.feed(table, *kind, record);
@@ -70,17 +114,18 @@ fn fed(table: &mut Connections<()>, records: &[(Kind, Record)]) -> Fed {
     fed
 }
 
-fn pass(table: &mut Connections<()>, shown: &[Record], complete: bool) -> Vec<u64> {
+fn pass(table: &mut Table, shown: &[Record], complete: bool) -> Vec<u64> {
     table.begin_pass();
     for record in shown {
-        table.observe(Kind::Progress, record, |_, _| ());
+        table.observe(Kind::Progress, record);
     }
-    table.end_pass(complete).into_iter().map(|slot| table.remove(slot).last.cookie).collect()
+    let missed = table.end_pass(complete);
+    missed.into_iter().map(|slot| table.connections.remove(&table.store, slot).last.cookie).collect()
 }
 
 #[test]
 fn a_short_connection_is_opened_moved_and_closed() {
-    let mut table = Connections::new(8);
+    let mut table = Table::new(8);
     let fed = fed(&mut table, &[(Kind::Established, at(1, 100, 0)), (Kind::Closed, at(1, 200, 7))]);
     assert_eq!(fed.sum, Sum { opened: 1, closed: 1, sent: 7, received: 14, adopted: 0 });
     assert_eq!(table.live(), 0);
@@ -88,7 +133,7 @@ fn a_short_connection_is_opened_moved_and_closed() {
 
 #[test]
 fn a_close_without_anything_before_counts_all_of_it() {
-    let fed = fed(&mut Connections::new(8), &[(Kind::Closed, at(1, 200, 7)), (Kind::Established, at(1, 100, 0))]);
+    let fed = fed(&mut Table::new(8), &[(Kind::Closed, at(1, 200, 7)), (Kind::Established, at(1, 100, 0))]);
     assert_eq!(fed.sum, Sum { opened: 1, closed: 1, sent: 7, received: 14, adopted: 0 });
     assert_eq!(fed.left, [Left::Late]);
 }
@@ -97,14 +142,14 @@ fn a_close_without_anything_before_counts_all_of_it() {
 fn progress_before_established_opens_once() {
     let records =
         [(Kind::Progress, at(1, 150, 3)), (Kind::Established, at(1, 100, 0)), (Kind::Progress, at(1, 160, 5))];
-    let fed = fed(&mut Connections::new(8), &records);
+    let fed = fed(&mut Table::new(8), &records);
     assert_eq!((fed.sum.opened, fed.sum.sent, fed.sum.closed), (1, 5, 0));
     assert_eq!(fed.left, [Left::Repeated]);
 }
 
 #[test]
 fn what_does_not_fit_is_whole_at_its_end() {
-    let mut table = Connections::new(1);
+    let mut table = Table::new(1);
     let records = [
         (Kind::Established, at(1, 100, 0)),
         (Kind::Established, at(2, 200, 0)),
@@ -118,7 +163,7 @@ fn what_does_not_fit_is_whole_at_its_end() {
 
 #[test]
 fn what_did_not_fit_enters_when_there_is_room() {
-    let mut table = Connections::new(1);
+    let mut table = Table::new(1);
     let records = [
         (Kind::Established, at(1, 100, 0)),
         (Kind::Established, at(2, 200, 0)),
@@ -131,7 +176,7 @@ fn what_did_not_fit_enters_when_there_is_room() {
 
 #[test]
 fn a_socket_that_is_connected_again_is_another_connection() {
-    let mut table = Connections::new(8);
+    let mut table = Table::new(8);
     let again = Record { start_ns: 500, ..at(1, 510, 2) };
     let records = [
         (Kind::Established, at(1, 100, 0)),
@@ -147,7 +192,7 @@ fn a_socket_that_is_connected_again_is_another_connection() {
 
 #[test]
 fn a_socket_that_is_connected_again_without_a_close_ends_the_old_connection() {
-    let mut table = Connections::new(8);
+    let mut table = Table::new(8);
     let again = Record { start_ns: 500, ..at(1, 510, 2) };
     let records = [(Kind::Progress, at(1, 150, 3)), (Kind::Established, again), (Kind::Closed, at(1, 200, 7))];
     let fed = fed(&mut table, &records);
@@ -157,7 +202,7 @@ fn a_socket_that_is_connected_again_without_a_close_ends_the_old_connection() {
 
 #[test]
 fn two_complete_passes_that_miss_a_connection_end_it() {
-    let mut table = Connections::new(8);
+    let mut table = Table::new(8);
     fed(&mut table, &[(Kind::Established, at(1, 100, 0)), (Kind::Established, at(2, 200, 0))]);
     assert!(pass(&mut table, &[at(2, 300, 1)], true).is_empty());
     assert_eq!(pass(&mut table, &[at(2, 400, 1)], true), [1]);
@@ -167,7 +212,7 @@ fn two_complete_passes_that_miss_a_connection_end_it() {
 
 #[test]
 fn incomplete_passes_end_nothing() {
-    let mut table = Connections::new(8);
+    let mut table = Table::new(8);
     fed(&mut table, &[(Kind::Established, at(1, 100, 0))]);
     assert!(pass(&mut table, &[], true).is_empty());
     for _ in 0..5 {
@@ -178,7 +223,7 @@ fn incomplete_passes_end_nothing() {
 
 #[test]
 fn a_connection_seen_again_has_not_vanished() {
-    let mut table = Connections::new(8);
+    let mut table = Table::new(8);
     fed(&mut table, &[(Kind::Established, at(1, 100, 0))]);
     for n in 0..4 {
         assert!(pass(&mut table, &[], true).is_empty());
@@ -188,7 +233,7 @@ fn a_connection_seen_again_has_not_vanished() {
 
 #[test]
 fn a_connection_first_seen_during_a_pass_is_missed_by_none() {
-    let mut table = Connections::new(8);
+    let mut table = Table::new(8);
     table.begin_pass();
     fed(&mut table, &[(Kind::Established, at(1, 100, 0))]);
     assert!(table.end_pass(true).is_empty());
@@ -198,7 +243,7 @@ fn a_connection_first_seen_during_a_pass_is_missed_by_none() {
 
 #[test]
 fn what_moved_while_nobody_watched_is_not_counted() {
-    let mut table = Connections::new(8);
+    let mut table = Table::new(8);
     let before = fed(&mut table, &[(Kind::Established, at(1, 100, 0)), (Kind::Progress, at(1, 150, 5))]);
     assert_eq!(before.sum.sent, 5);
     table.watch_again(1000);
@@ -210,7 +255,7 @@ fn what_moved_while_nobody_watched_is_not_counted() {
 
 #[test]
 fn what_began_while_nobody_watched_is_adopted_and_counts_from_then_on() {
-    let mut table = Connections::new(8);
+    let mut table = Table::new(8);
     table.watch_again(1000);
     let records =
         [(Kind::Progress, at(3, 1100, 50)), (Kind::Progress, at(3, 1200, 53)), (Kind::Closed, at(4, 1300, 60))];
@@ -221,7 +266,7 @@ fn what_began_while_nobody_watched_is_adopted_and_counts_from_then_on() {
 
 #[test]
 fn with_history_what_moved_while_nobody_watched_counts() {
-    let mut table = Connections::new(8).with_history(true);
+    let mut table = Table::new(8).with_history(true);
     fed(&mut table, &[(Kind::Established, at(1, 100, 0)), (Kind::Progress, at(1, 150, 5))]);
     table.watch_again(1000);
     let fed = fed(&mut table, &[(Kind::Progress, at(1, 1100, 50)), (Kind::Progress, at(3, 1100, 7))]);
@@ -231,7 +276,7 @@ fn with_history_what_moved_while_nobody_watched_counts() {
 #[test]
 fn what_the_kernel_adopted_is_not_opened_and_counts_what_its_records_say() {
     let adopted = |cookie, now_ns, total| Record { flags: abi::record::flags::ADOPTED, ..at(cookie, now_ns, total) };
-    let mut table = Connections::new(8);
+    let mut table = Table::new(8);
     let records = [
         (Kind::Progress, adopted(1, 150, 5)),
         (Kind::Progress, adopted(1, 160, 6)),
@@ -246,7 +291,7 @@ fn what_the_kernel_adopted_is_not_opened_and_counts_what_its_records_say() {
 
 #[test]
 fn each_attempt_of_a_socket_fails_once() {
-    let mut table = Connections::<()>::new(8);
+    let mut table = Table::new(8);
     let (first, second) = (at(1, 100, 0), Record { start_ns: 300, ..at(1, 310, 0) });
     let seen = [first, first, second, second, first].map(|r| table.observe_failed(&r));
     assert_eq!(seen, [true, false, true, false, false]);
@@ -288,7 +333,7 @@ proptest! {
 
     #[test]
     fn no_delivery_makes_a_counter_fall_or_pass_the_truth((truth, delivered) in deliveries(), capacity in 1_usize..6) {
-        let mut table = Connections::new(capacity);
+        let mut table = Table::new(capacity);
         let mut fed = Fed::default();
         for (kind, record) in &delivered {
             fed.feed(&mut table, *kind, record);

@@ -29,9 +29,7 @@ impl Recorder {
         metrics.add(self.report.audit.ignored);
         metrics.add(self.connections.uncounted());
         let mut open = self.report.audit.vanished;
-        for connection in self.connections.iter() {
-            open.add(Totals { sent: connection.last.sent, received: connection.last.received, ..Totals::default() });
-        }
+        open.add(self.connections.totals(&self.store));
         let (before, after) = (Totals::handed_over(before), Totals::handed_over(after));
         let Some(ratios) = self.check.look(before, after, metrics.less(open)) else { return true };
         let accounted = &self.metrics.accounted;

@@ -7,7 +7,6 @@ use cache::{Cache, Str};
 
 use crate::{
     attribute::{Attribution, Ignored, NodeAddresses, attribute, ignored},
-    clock::Clock,
     families::{ConnectionHandle, ServiceHandle, WorkloadHandle},
     labels::Reporter,
     selfmetrics::SelfMetrics,
@@ -18,8 +17,6 @@ use crate::{
 pub(crate) struct Kept {
     /// Who takes part, as the mesh was when the connection was first seen.
     pub(crate) names: Attribution,
-    /// When it began, ns since the Unix epoch; converted once, so that it never moves.
-    pub(crate) start_wall_ns: u64,
     pub(crate) reporter: Reporter,
     /// It was found open.
     pub(crate) adopted: bool,
@@ -29,10 +26,6 @@ pub(crate) struct Kept {
     pub(super) service: Option<ServiceHandle>,
     pub(super) workload: Option<WorkloadHandle>,
     pub(super) connection: Option<ConnectionHandle>,
-    /// Its block in the image, 0 before it has one.
-    pub(super) block: u32,
-    /// It waits to be brought into the image.
-    pub(super) waits: bool,
     /// It was put back from the image, and its names wait for what is known of it next.
     pub(super) unnamed: bool,
 }
@@ -43,21 +36,14 @@ pub(super) struct Naming {
     cache: Arc<Cache>,
     network: Str,
     node: Arc<NodeAddresses>,
-    clock: Arc<Clock>,
     metrics: SelfMetrics,
     include_node: bool,
 }
 
 impl Naming {
-    pub(super) fn new(
-        cache: Arc<Cache>,
-        node: Arc<NodeAddresses>,
-        clock: Arc<Clock>,
-        metrics: SelfMetrics,
-        include_node: bool,
-    ) -> Self {
+    pub(super) fn new(cache: Arc<Cache>, node: Arc<NodeAddresses>, metrics: SelfMetrics, include_node: bool) -> Self {
         let network = cache.node().network.clone();
-        Self { cache, network, node, clock, metrics, include_node }
+        Self { cache, network, node, metrics, include_node }
     }
 
     /// Returns the record of a failed connect with an address of its own, where the pod's is known.
@@ -66,12 +52,12 @@ impl Naming {
     }
 
     /// Names a connection, and counts it where it is ignored or nobody is known.
-    pub(super) fn keep(&self, record: &Record, direction: Direction, begun_ns: u64) -> Kept {
-        self.keep_all(record, direction, begun_ns, 1)
+    pub(super) fn keep(&self, record: &Record, direction: Direction) -> Kept {
+        self.keep_all(record, direction, 1)
     }
 
     /// Names `count` connections that have everything in common.
-    pub(super) fn keep_all(&self, record: &Record, direction: Direction, begun_ns: u64, count: u64) -> Kept {
+    pub(super) fn keep_all(&self, record: &Record, direction: Direction, count: u64) -> Kept {
         let ignored = ignored(record, direction, &self.node, self.include_node);
         let names = match ignored {
             None => attribute(record, direction, &self.cache.load(), &self.network),
@@ -85,15 +71,12 @@ impl Naming {
         }
         Kept {
             names,
-            start_wall_ns: self.clock.wall_ns(begun_ns),
             reporter: direction.into(),
             adopted: false,
             ignored,
             service: None,
             workload: None,
             connection: None,
-            block: 0,
-            waits: false,
             unnamed: false,
         }
     }
@@ -101,11 +84,15 @@ impl Naming {
     /// Names a connection that was put back from the image.
     pub(super) fn name(&self, record: &Record, kept: &mut Kept) {
         if std::mem::take(&mut kept.unnamed) && kept.ignored.is_none() {
-            let direction = match kept.reporter {
-                Reporter::Source => Direction::Outbound,
-                Reporter::Destination => Direction::Inbound,
-            };
-            kept.names = attribute(record, direction, &self.cache.load(), &self.network);
+            kept.names = attribute(record, direction(kept.reporter), &self.cache.load(), &self.network);
         }
+    }
+}
+
+/// Returns the direction of connections that a reporter tells of.
+pub(super) fn direction(reporter: Reporter) -> Direction {
+    match reporter {
+        Reporter::Source => Direction::Outbound,
+        Reporter::Destination => Direction::Inbound,
     }
 }

@@ -21,6 +21,7 @@ use crate::{
     families::{Ends, Families, ServiceHandle, Traffic, WorkloadHandle},
     labels::{ConnectionLabels, Flag, Reporter},
     selfmetrics::SelfMetrics,
+    store::Store,
     switches::{Switch, Switches},
 };
 
@@ -55,11 +56,10 @@ impl Report {
     }
 
     /// Counts what a record changed of a connection that was open until then.
-    pub(super) fn moved(&mut self, connection: &mut Connection<Kept>, change: &Change) {
+    pub(super) fn moved(&mut self, last: &Record, kept: &mut Kept, change: &Change) {
         if change.stale {
             self.metrics.discarded.stale.inc();
         }
-        let (last, kept) = (&connection.last, &mut connection.data);
         if kept.ignored.is_some() {
             let (sent, received) = (change.by.sent, change.by.received);
             self.audit.ignored.add(Totals { sent, received, ..Totals::default() });
@@ -101,22 +101,32 @@ impl Report {
         }
     }
 
-    /// Shows a connection that was found open by a report, if it is long by now; tells whether it has a new series of its own.
-    pub(super) fn progress(&mut self, connection: &mut Connection<Kept>, change: &Change) -> bool {
-        let long = connection.last.now_ns.saturating_sub(connection.begun_ns) >= self.long_ns;
-        if !long || connection.data.ignored.is_some() {
+    /// Tells whether a connection of this age, found open, is to be shown, since it is long by now.
+    pub(super) fn is_due(&self, age_ns: u64, kept: &Kept) -> bool {
+        let long = age_ns >= self.long_ns && kept.ignored.is_none();
+        long && (self.lacks_own_series(kept) || self.switches.get(Switch::AccessLog))
+    }
+
+    /// Shows a connection that was found open by a report, if it is due; tells whether it has a new series of its own.
+    pub(super) fn progress(&mut self, connection: &mut Connection<&mut Kept>, change: &Change) -> bool {
+        if !self.is_due(connection.last.now_ns.saturating_sub(connection.begun_ns), connection.data) {
             return false;
         }
-        let own = connection.data.connection.is_none() && self.switches.get(Switch::ConnectionMetrics);
+        let own = self.lacks_own_series(connection.data);
         if own {
             self.open_own_series(connection);
         }
         if self.switches.get(Switch::AccessLog) && !change.stale {
             let names = connection.data.names.clone();
-            let line = self.line(Event::Open, &connection.last, connection.begun_ns, &connection.data);
+            let begun = (connection.begun_ns, connection.begun_wall_ns);
+            let line = self.line(Event::Open, &connection.last, begun, connection.data.adopted);
             self.log.push(Line { names, ..line });
         }
         own
+    }
+
+    fn lacks_own_series(&self, kept: &Kept) -> bool {
+        kept.connection.is_none() && self.switches.get(Switch::ConnectionMetrics)
     }
 
     /// Counts the end of a connection, noticed at `now_ns`.
@@ -151,7 +161,8 @@ impl Report {
             own.leave(now_ns);
         }
         if self.switches.get(Switch::AccessLog) {
-            let line = self.line(Event::Closed, &connection.last, connection.begun_ns, &connection.data);
+            let begun = (connection.begun_ns, connection.begun_wall_ns);
+            let line = self.line(Event::Closed, &connection.last, begun, connection.data.adopted);
             self.log.push(Line { names: connection.data.names, ..line });
         }
     }
@@ -168,22 +179,22 @@ impl Report {
             self.count_workload(&ends, kept.reporter, flag, |workload| workload.failed(now_ns), now_ns);
         }
         if self.switches.get(Switch::AccessLog) {
-            let line = self.line(Event::Failed, record, record.start_ns, &kept);
+            let begun = (record.start_ns, self.clock.wall_ns(record.start_ns));
+            let line = self.line(Event::Failed, record, begun, kept.adopted);
             self.log.push(Line { names: kept.names, ..line });
         }
     }
 
     /// Hands lines over, lets series of their own go where they were switched off, and publishes.
-    /// `changed` is told the cookies of connections that lose theirs.
-    pub(super) fn maintain(&mut self, connections: &mut Connections<Kept>, now_ns: u64, changed: &mut Vec<u64>) {
+    pub(super) fn maintain(&mut self, connections: &mut Connections<Kept>, store: &Store, now_ns: u64) {
         if self.has_own_series && !self.switches.effective(Switch::ConnectionMetrics) {
             self.has_own_series = false;
-            for connection in connections.iter_mut() {
-                if let Some(own) = connection.data.connection.take() {
+            connections.change(store, |kept| {
+                kept.connection.take().is_some_and(|own| {
                     own.leave(now_ns);
-                    changed.push(connection.last.cookie);
-                }
-            }
+                    true
+                })
+            });
         }
         self.families.maintain(now_ns);
         self.log.hand_over();
@@ -253,12 +264,12 @@ impl Report {
         }
     }
 
-    fn open_own_series(&mut self, connection: &mut Connection<Kept>) {
-        let (last, kept) = (&connection.last, &mut connection.data);
+    fn open_own_series(&mut self, connection: &mut Connection<&mut Kept>) {
+        let (last, kept) = (&connection.last, &mut *connection.data);
         let ends = self.ends(last, kept);
         let (source, destination) = addresses(last, kept.reporter);
         let labels = ConnectionLabels {
-            start_time: &time_text(kept.start_wall_ns),
+            start_time: &time_text(connection.begun_wall_ns),
             source_address: source.into(),
             destination_address: destination.into(),
         };
@@ -277,15 +288,15 @@ impl Report {
     }
 
     /// Makes a line without names, which the caller adds: a connection that ends gives its own away.
-    fn line(&self, event: Event, record: &Record, begun_ns: u64, kept: &Kept) -> Line {
+    fn line(&self, event: Event, record: &Record, (begun_ns, start_ns): (u64, u64), adopted: bool) -> Line {
         Line {
             event,
             record: *record,
             names: Default::default(),
             time_ns: self.clock.wall_ns(record.now_ns),
-            start_ns: kept.start_wall_ns,
+            start_ns,
             age_ns: record.now_ns.saturating_sub(begun_ns),
-            adopted: kept.adopted,
+            adopted,
         }
     }
 }

@@ -1,19 +1,18 @@
 //! The record path's image: what is brought into it after each batch of records, and what the next process puts back.
 //!
 //! A connection's block is: kind, reporter, why it is ignored, whether it was adopted, and its stretch of watching; the blocks of the series that it counts into;
-//! totals; cookie, begin, begin of its age, begin by the wall clock; its addresses.
+//! totals; cookie, begin, begin of its age, begin by the wall clock; its addresses; its network namespace.
 
-use abi::{Direction, Kind, Record, TcpState, maps::counter};
-use zerocopy::{FromBytes as _, IntoBytes as _, transmute};
+use abi::maps::counter;
 
-use super::{Kept, POSITIONS, Recorder};
+use super::{Kept, POSITIONS, Recorder, kept::direction};
 use crate::{
     attribute::{Attribution, Ignored},
-    connections::{Connection, Saved},
+    connections::Account,
     families,
     labels::Reporter,
     series::restored,
-    store::{BLOCK, ENDED_COUNT, Found, Image, NUMBER_COUNT, Store, kind},
+    store::{ENDED_COUNT, Found, Image, NUMBER_COUNT, kind},
 };
 
 /// Where numbers stand.
@@ -32,8 +31,6 @@ const _: () = assert!(number::POSITIONS + POSITIONS <= NUMBER_COUNT);
 
 /// Counters of the kernel.
 const KERNEL: usize = counter::COUNT as usize;
-/// Local and remote address, as they stand in a block.
-const ADDRESSES: std::ops::Range<usize> = 10..15;
 
 impl Recorder {
     /// Saves what the records until here came to, `positions` being where each ring goes on. From then on they are never counted again,
@@ -70,16 +67,7 @@ impl Recorder {
     fn save_some(&mut self) -> bool {
         let store = &mut self.store;
         let mut more = self.report.families().save(store);
-        while !more && let Some(block) = self.gone.pop() {
-            store.release(block);
-            more = store.is_full();
-        }
-        while !more && let Some(cookie) = self.changed.pop() {
-            if let Some(connection) = self.connections.of_cookie(cookie) {
-                save(connection, store);
-            }
-            more = store.is_full();
-        }
+        more = more || self.connections.save(store, head);
         while !more && let Some(identity) = self.connections.take_ended() {
             store.set_ended(self.ended as usize % ENDED_COUNT, identity);
             self.ended += 1;
@@ -130,9 +118,9 @@ impl Recorder {
             self.report.families().found(store, (*block, image), now_ns, &mut series, &mut used);
         }
         for (block, image) in found.blocks.iter().filter(|(_, image)| image[0] & 0xff == kind::CONNECTION) {
-            if let Some((saved, kept)) = connection(*block, image, &series) {
+            if let Some(kept) = kept(image, &series) {
                 self.report.found(&kept);
-                self.connections.found(saved, kept);
+                self.connections.found(*block, &Account::read(image), direction(kept.reporter), kept);
                 used.push(*block);
             }
         }
@@ -143,10 +131,8 @@ impl Recorder {
     }
 }
 
-fn save(connection: &mut Connection<Kept>, store: &mut Store) {
-    connection.data.waits = false;
-    let watch = connection.watch();
-    let (last, kept) = (&connection.last, &mut connection.data);
+/// The first words of a connection's block.
+fn head(kept: &Kept) -> [u64; 3] {
     let [service, workload, own] = [
         kept.service.as_ref().map_or(0, |handle| handle.block()),
         kept.workload.as_ref().map_or(0, |handle| handle.block()),
@@ -158,30 +144,12 @@ fn save(connection: &mut Connection<Kept>, store: &mut Store) {
         Some(Ignored::Loopback) => 1,
         Some(Ignored::Node) => 2,
     };
-    let first = kind::CONNECTION
-        | (kept.reporter as u64) << 8
-        | ignored << 16
-        | u64::from(kept.adopted) << 24
-        | u64::from(watch) << 32;
-    // The kernel counts both in 32 bits.
-    let troubles = last.retransmits.min(u32::MAX.into()) | last.lost << 32;
-    let changing = [first, service | workload << 32, own, last.sent, last.received, troubles];
-    if kept.block != 0 {
-        return store.change(kept.block, 0, &changing);
-    }
-    let Some(block) = store.claim() else { return };
-    kept.block = block;
-    let mut addresses = [0; size_of::<[u64; 5]>()];
-    addresses[..18].copy_from_slice(last.local.as_bytes());
-    addresses[18..36].copy_from_slice(last.remote.as_bytes());
-    let mut image: Image = [0; BLOCK];
-    image[..6].copy_from_slice(&changing);
-    image[6..10].copy_from_slice(&[last.cookie, last.start_ns, connection.begun_ns, kept.start_wall_ns]);
-    image[ADDRESSES].copy_from_slice(&transmute!(addresses) as &[u64; 5]);
-    store.make(block, &image);
+    let first = kind::CONNECTION | (kept.reporter as u64) << 8 | ignored << 16 | u64::from(kept.adopted) << 24;
+    [first, service | workload << 32, own]
 }
 
-fn connection(block: u32, image: &Image, series: &families::Found) -> Option<(Saved, Kept)> {
+/// What was kept with a connection, as its block says.
+fn kept(image: &Image, series: &families::Found) -> Option<Kept> {
     let reporter = Reporter::ALL.into_iter().find(|reporter| *reporter as u64 == image[0] >> 8 & 0xff)?;
     let ignored = match image[0] >> 16 & 0xff {
         0 => None,
@@ -189,38 +157,14 @@ fn connection(block: u32, image: &Image, series: &families::Found) -> Option<(Sa
         2 => Some(Ignored::Node),
         _ => return None,
     };
-    let direction = match reporter {
-        Reporter::Source => Direction::Outbound,
-        Reporter::Destination => Direction::Inbound,
-    };
-    let addresses = image[ADDRESSES].as_bytes();
-    let last = Record {
-        kind: Kind::Progress as u32,
-        cookie: image[6],
-        start_ns: image[7],
-        now_ns: image[7],
-        sent: image[3],
-        received: image[4],
-        retransmits: u64::from(image[5] as u32),
-        lost: image[5] >> 32,
-        local: abi::Endpoint::read_from_bytes(&addresses[..18]).ok()?,
-        remote: abi::Endpoint::read_from_bytes(&addresses[18..36]).ok()?,
-        state: TcpState::Established as u8,
-        direction: direction as u8,
-        ..Record::default()
-    };
-    let kept = Kept {
+    Some(Kept {
         names: Attribution::default(),
-        start_wall_ns: image[9],
         reporter,
         ignored,
         adopted: image[0] >> 24 & 0xff != 0,
         service: restored(&series.service, image[1] as u32),
         workload: restored(&series.workload, (image[1] >> 32) as u32),
         connection: restored(&series.own, image[2] as u32),
-        block,
-        waits: false,
         unnamed: true,
-    };
-    Some((Saved { last, begun_ns: image[8], watch: (image[0] >> 32) as u32 }, kept))
+    })
 }

@@ -23,7 +23,7 @@ impl Recorder {
             return;
         };
         let record = if kind == abi::Kind::Failed { self.naming.located(&record) } else { record };
-        let kept = self.naming.keep_all(&record, direction, record.start_ns, sum.connections);
+        let kept = self.naming.keep_all(&record, direction, sum.connections);
         self.metrics.summed.inc_by(sum.connections);
         self.report.summed(&record, kind, kept, sum.connections);
     }
