@@ -151,6 +151,11 @@ pub struct WorkloadExtra {
 }
 
 impl Workload {
+    /// Returns the gateway that it names as its waypoint.
+    pub fn waypoint(&self) -> Option<&Gateway> {
+        self.extra.as_ref()?.waypoint.as_ref()
+    }
+
     /// Returns the SPIFFE identity, `spiffe://<trust domain>/ns/<namespace>/sa/<service account>`.
     pub fn principal(&self) -> String {
         let (domain, ns, account) = (&self.trust_domain, &self.namespace, &self.service_account);

@@ -94,7 +94,7 @@ impl Snapshot {
     fn sort_workload(&mut self, number: u32, old: Option<&Held<Workload>>, new: Option<&Held<Workload>>) {
         let hash = self.hash(number);
         let here = |w: &Held<Workload>| w.rank.is_here();
-        let behind = |w: &Held<Workload>| w.extra.as_ref().is_some_and(|extra| extra.waypoint.is_some());
+        let behind = |w: &Held<Workload>| w.waypoint().is_some();
         sort(&mut self.here, hash, number, [old, new].map(|w| w.is_some_and(here)));
         sort(&mut self.behind, hash, number, [old, new].map(|w| w.is_some_and(behind)));
     }

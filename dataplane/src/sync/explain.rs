@@ -14,7 +14,7 @@ use serde::{Serialize, Serializer};
 
 use super::{
     balance::{Excluded, Port, candidates},
-    route::{self, Holder, gateway, holder},
+    route::{self, Holder, holder},
     site::{Site, mode},
     waypoint::Waypoint,
 };
@@ -191,7 +191,7 @@ impl Explainer {
                 }
                 answer.workload = Some(name(workload));
                 let waypoint = route::waypoint_of_workload(site, mesh, workload, at);
-                answer.waypoint = gateway(workload).map(shown);
+                answer.waypoint = workload.waypoint().map(shown);
                 let planned = waypoint.as_ref().filter(|w| !is_own(Some(w), source)).map(route::through);
                 (SocketAddr::new(at, 0).into(), planned, waypoint)
             }

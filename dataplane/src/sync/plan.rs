@@ -10,7 +10,7 @@ use cache::{Change, Service, Snapshot, Str};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
-    route::{self, Holder, gateway, holder},
+    route::{self, Holder, holder},
     site::Site,
     waypoint::{Cause, Waypoint},
 };
@@ -147,7 +147,7 @@ impl Plan {
             let Some(workload) = mesh.workload(uid) else { continue };
             for address in &workload.addresses {
                 addresses.extend(depend(Cause::Address(*address)));
-                if gateway(workload).is_some() || self.addresses.contains_key(address) {
+                if workload.waypoint().is_some() || self.addresses.contains_key(address) {
                     addresses.insert(*address);
                 }
             }
@@ -208,7 +208,7 @@ impl Plan {
                 return wanted;
             }
             Some(Holder::Workload(workload)) => {
-                wanted.holder = gateway(workload).is_some().then(|| workload.uid.clone());
+                wanted.holder = workload.waypoint().is_some().then(|| workload.uid.clone());
                 workload
             }
             Some(Holder::Both(service, workload)) => {

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use cache::{Held, Service, Snapshot, Workload, model::Gateway};
+use cache::{Held, Service, Snapshot, Workload};
 
 use super::{
     balance::{Port, candidates, chosen},
@@ -70,11 +70,6 @@ pub(super) fn waypoint_of_service(site: &Site, mesh: &Snapshot, service: &Servic
 
 /// Finds the waypoint of a workload, unless the workload is the waypoint's own.
 pub(super) fn waypoint_of_workload(site: &Site, mesh: &Snapshot, workload: &Workload, at: IpAddr) -> Option<Waypoint> {
-    let waypoint = Waypoint::find(site, mesh, gateway(workload)?, at.is_ipv4());
+    let waypoint = Waypoint::find(site, mesh, workload.waypoint()?, at.is_ipv4());
     (!waypoint.addresses.contains(&at)).then_some(waypoint)
-}
-
-/// Returns the gateway that a workload names as its waypoint.
-pub(super) fn gateway(workload: &Workload) -> Option<&Gateway> {
-    workload.extra.as_ref()?.waypoint.as_ref()
 }
