@@ -14,15 +14,14 @@
 mod account;
 mod recent;
 mod row;
+mod rows;
 mod saved;
+mod step;
 #[cfg(test)]
 mod tests;
 
-use std::hash::BuildHasher as _;
-
 use abi::{Kind, Record};
 use hashbrown::HashTable;
-use rustc_hash::FxBuildHasher;
 use slab::Slab;
 
 use crate::{
@@ -34,73 +33,13 @@ use crate::{
 pub(crate) use account::Account;
 use recent::Recent;
 use row::Row;
+pub use step::{Change, Connection, Left, Quiet, Step};
 
 /// Ended connections that are remembered at least, so that a late record does not open them again.
 const REMEMBERED: usize = 1 << 15;
 
 /// Complete passes in a row that must miss a connection before it counts as ended.
 const MISSED_PASSES: u32 = 2;
-
-/// A connection as it is shown: the table has it in less room.
-#[derive(Debug)]
-pub struct Connection<T> {
-    /// The newest record, each total the highest seen.
-    pub last: Record,
-    /// From when on its age counts, ns of `CLOCK_MONOTONIC`: its begin, or its adoption.
-    pub begun_ns: u64,
-    /// The same, ns since the Unix epoch.
-    pub begun_wall_ns: u64,
-    /// What others keep with it.
-    pub data: T,
-}
-
-/// A live connection of which nothing new is known.
-#[derive(Debug)]
-pub struct Quiet<'a, T> {
-    /// How long it has lasted, ns.
-    pub age_ns: u64,
-    /// What others keep with it.
-    pub data: &'a T,
-}
-
-/// What a record did to a connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Change {
-    /// It was opened.
-    pub opened: bool,
-    /// It was found open: it began while nobody watched.
-    pub adopted: bool,
-    /// By how much its totals rose.
-    pub by: Traffic,
-    /// Some total was lower than before and left where it was.
-    pub stale: bool,
-    /// It is watched again: its totals go on from where they are.
-    pub resumed: bool,
-}
-
-/// Why nothing comes of a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Left {
-    /// An Established record of a live connection.
-    Repeated,
-    /// Its connection has ended already.
-    Late,
-    /// The table is full.
-    Full,
-}
-
-/// What became of a record.
-#[derive(Debug)]
-pub enum Step<'a, T> {
-    /// The connection is live.
-    Live(Connection<&'a mut T>, Change),
-    /// The connection has ended and left the table.
-    Ended(Connection<T>, Change),
-    /// Another connection of the same socket, whose end was never told, has left the table; the record is to be given again.
-    Replaced(Connection<T>),
-    /// Nothing.
-    Nothing(Left),
-}
 
 /// The table of live connections. What the next process needs of them is in `store`'s image alone, which is always the same one.
 #[derive(Debug)]
@@ -174,7 +113,7 @@ impl<T> Connections<T> {
         let row = move |slot| self.rows.get(slot).map(|row| (slot, row));
         (slot..self.rows.capacity()).filter_map(row).map(move |(slot, row)| {
             let account = self.account(row, store);
-            (slot, shown(row, &account, &row.data))
+            (slot, row.shown(&account).with(&row.data))
         })
     }
 
@@ -354,72 +293,4 @@ impl<T> Connections<T> {
         let account = self.account(&self.rows[slot as usize], store);
         self.take(slot, &account)
     }
-
-    fn slot(&self, cookie: u64) -> Option<u32> {
-        self.by_cookie.find(hash(cookie), |slot| self.rows[*slot as usize].cookie == cookie).copied()
-    }
-
-    fn insert(&mut self, row: Row<T>) -> u32 {
-        let of = hash(row.cookie);
-        let slot = u32::try_from(self.rows.insert(row)).expect("the capacity fits 32 bits");
-        self.by_cookie.insert_unique(of, slot, |slot| hash(self.rows[*slot as usize].cookie));
-        slot
-    }
-
-    fn take(&mut self, slot: u32, account: &Account) -> Connection<T> {
-        let cookie = account.cookie;
-        if let Ok(entry) = self.by_cookie.find_entry(hash(cookie), |other| *other == slot) {
-            entry.remove();
-        }
-        let row = self.rows.remove(slot as usize);
-        if let Some(place) = row.waits.checked_sub(1) {
-            self.waiting.swap_remove(place as usize);
-            if let Some((moved, _)) = self.waiting.get(place as usize) {
-                self.rows[*moved as usize].waits = row.waits;
-            }
-        }
-        self.gone.push(row.block);
-        self.ended.insert((cookie, account.start_ns));
-        let Connection { last, begun_ns, begun_wall_ns, .. } = shown(&row, account, ());
-        Connection { last, begun_ns, begun_wall_ns, data: row.data }
-    }
-
-    /// What the image, or what waits for it, says of a connection.
-    fn account(&self, row: &Row<T>, store: &Store) -> Account {
-        match row.waits.checked_sub(1) {
-            Some(place) => self.waiting[place as usize].1,
-            None => Account::read(&store.image(row.block)),
-        }
-    }
-
-    /// Has an account wait to be saved.
-    fn put(&mut self, slot: u32, account: Account) {
-        let row = &mut self.rows[slot as usize];
-        match row.waits.checked_sub(1) {
-            Some(place) => self.waiting[place as usize].1 = account,
-            None => {
-                self.waiting.push((slot, account));
-                row.waits = self.waiting.len() as u32;
-            }
-        }
-    }
-
-    fn save_again(&mut self, store: &Store, slot: u32) {
-        let account = self.account(&self.rows[slot as usize], store);
-        self.put(slot, account);
-    }
-
-    fn shown_mut(&mut self, slot: u32, account: &Account) -> Connection<&mut T> {
-        let row = &mut self.rows[slot as usize];
-        let Connection { last, begun_ns, begun_wall_ns, .. } = shown(row, account, ());
-        Connection { last, begun_ns, begun_wall_ns, data: &mut row.data }
-    }
-}
-
-fn shown<T, D>(row: &Row<T>, account: &Account, data: D) -> Connection<D> {
-    Connection { last: row.last(account), begun_ns: row.begun_ns, begun_wall_ns: account.begun_wall_ns, data }
-}
-
-fn hash(cookie: u64) -> u64 {
-    FxBuildHasher.hash_one(cookie)
 }

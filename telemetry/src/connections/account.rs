@@ -34,24 +34,20 @@ const NETNS: usize = 15;
 impl Account {
     /// Makes that of a new connection.
     pub(super) fn new(record: &Record, begun_ns: u64, begun_wall_ns: u64, watch: u32) -> Self {
-        let Record { cookie, netns, start_ns, local, remote, .. } = *record;
-        let (sent, received, retransmits, lost) = (0, 0, 0, 0);
-        let mut account = Self {
-            cookie,
-            netns,
-            sent,
-            received,
-            retransmits,
-            lost,
-            start_ns,
+        Self {
+            cookie: record.cookie,
+            netns: record.netns,
+            sent: record.sent,
+            received: record.received,
+            retransmits: narrow(record.retransmits),
+            lost: narrow(record.lost),
+            start_ns: record.start_ns,
             begun_ns,
             begun_wall_ns,
-            local,
-            remote,
+            local: record.local,
+            remote: record.remote,
             watch,
-        };
-        account.update(record);
-        account
+        }
     }
 
     /// Takes what the newest record says.

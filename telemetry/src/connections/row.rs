@@ -2,7 +2,10 @@
 
 use abi::{Direction, Endpoint, Kind, Record, TcpState, record::flags};
 
-use super::account::{Account, narrow};
+use super::{
+    Connection,
+    account::{Account, narrow},
+};
 
 /// A live connection without its account. Small, since there may be very many.
 #[derive(Debug)]
@@ -82,6 +85,12 @@ impl<T> Row<T> {
         self.original = last.original;
         (self.flags, self.state, self.direction) = (last.flags as u8, last.state, last.direction);
         self.watch = account.watch as u16;
+    }
+
+    /// Shows the connection, but for what others keep with it.
+    pub(super) fn shown(&self, account: &Account) -> Connection<()> {
+        let Account { begun_ns, begun_wall_ns, .. } = *account;
+        Connection { last: self.last(account), begun_ns, begun_wall_ns, data: () }
     }
 
     /// Returns the newest record, each total the highest seen.
