@@ -92,4 +92,8 @@ pub mod flags {
     pub const JOINED: u32 = 1 << 7;
     /// The waypoint was told what was dialled; that counts as sent by TCP, and stands in `base`.
     pub const TOLD_WAYPOINT: u32 = 1 << 8;
+    /// The waypoint was told, and sends of the socket are not looked at any more.
+    pub const LET_GO: u32 = 1 << 9;
+    /// Another program had asked for the callbacks that tell of sends (`BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG`) before.
+    pub const OTHERS_ASKED: u32 = 1 << 10;
 }

@@ -4,10 +4,12 @@ use std::{
     io::{Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     path::Path,
+    time::Duration,
 };
 
 use dataplane::kernel::{Kernel, Metadata, Options, Target};
 
+use socket2::SockRef;
 use tests::EventStream;
 
 use crate::{
@@ -148,6 +150,39 @@ fn nobody_else_is_told_anything() {
         let world = World::with(&options(cgroup));
         let mut dialled = Dialled::new(&world.kernel, VIPS[0].0, VIPS[0].1);
         assert!(dialled.header(0).is_empty());
+    });
+}
+
+/// A program that waits in a read is answered with data, the peer's close or an error, whatever else wakes it.
+#[test]
+fn a_client_that_waits_in_its_reads_is_as_any_other_once_it_has_told() {
+    inside("metadata::a_client_that_waits_in_its_reads_is_as_any_other_once_it_has_told", |cgroup| {
+        const AMOUNT: usize = 16 << 20;
+        let world = World::with(&telling(cgroup, Metadata::Proxy));
+        for (vip, bind) in VIPS {
+            let mut dialled = Dialled::new(&world.kernel, vip, bind);
+            let header = 16 + 2 * octets(dialled.vip.ip()).len() + 4;
+            dialled.header(header);
+            let client = dialled.client.try_clone().expect("open");
+            client.set_nonblocking(false).expect("open");
+            // Whenever the writer's queue has room again, the reader is woken.
+            std::thread::scope(|scope| {
+                let reader = scope.spawn(|| (&client).read_exact(&mut [0]));
+                scope.spawn(|| (&client).write_all(&vec![5; AMOUNT]).expect("the waypoint reads"));
+                let mut got = vec![0; AMOUNT];
+                dialled.waypoint.read_exact(&mut got).expect("it comes");
+                assert!(got.iter().all(|byte| *byte == 5));
+                dialled.waypoint.write_all(b"!").expect("open");
+                reader.join().expect("no panic").expect("nothing but data ends the read");
+            });
+            std::thread::scope(|scope| {
+                let reader = scope.spawn(|| (&client).read(&mut [0]));
+                SockRef::from(&*dialled.waypoint).set_linger(Some(Duration::ZERO)).expect("open");
+                drop(dialled);
+                let error = reader.join().expect("no panic").expect_err("it was reset");
+                assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+            });
+        }
     });
 }
 
