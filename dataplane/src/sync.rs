@@ -160,9 +160,9 @@ impl Sync {
         let mesh = Arc::clone(&*self.cache.load());
         let mut steps = self.plan.steps(&mesh, change);
         if change.full {
-            // What a daemon before has programmed, and nobody wants any more.
+            // What a daemon before has programmed, and nobody wants any more; some of it may be among the steps already.
             let gone = self.steering.programmed().into_iter().filter(|dialled| !self.plan.has(*dialled));
-            steps.extend(gone.map(Step::Remove).filter(|step| !steps.contains(step)).collect::<Vec<_>>());
+            steps.extend(gone.map(Step::Remove));
         }
         self.site.lock().unwrap_or_else(PoisonError::into_inner).clone_from(self.plan.site());
         // Before anything goes to a waypoint: its own namespace must not.
