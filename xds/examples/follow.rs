@@ -42,18 +42,22 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let client = xds::run(config, cache.clone(), status.clone(), shutdown.clone());
     let print = async {
         let mut second = tokio::time::interval(Duration::from_secs(1));
-        let mut last = String::new();
+        let (mut last, mut known) = (String::new(), Duration::ZERO);
         while start.elapsed().as_secs() < seconds {
             let change = tokio::select! {
                 change = changes.changed() => Some(change),
                 _ = second.tick() => None,
             };
+            // As soon as meshd could begin to program it.
+            if let Some(received) = change.as_ref().and_then(|_| status.take_unprogrammed()) {
+                known = received.elapsed();
+            }
             if change.as_ref().is_some_and(|change| change.full) {
                 println!("{:8.3} s everything may have changed", start.elapsed().as_secs_f64());
             } else if change.is_some() {
                 continue;
             }
-            let now = state(&cache, &registry);
+            let now = format!("{}; the last change known after {} us", state(&cache, &registry), known.as_micros());
             if now != last {
                 println!("{:8.3} s {now}", start.elapsed().as_secs_f64());
                 last = now;
