@@ -39,6 +39,8 @@ pub struct Delta {
     pub policies: Vec<(Str, serde_json::Value)>,
     /// Authorization policies to remove, by `namespace/name`.
     pub removed_policies: Vec<Str>,
+    /// When it was received, for who measures how long it takes to have an effect.
+    pub received: Option<Instant>,
 }
 
 /// Where the state comes from and how fresh it is.
@@ -104,12 +106,22 @@ impl Cache {
         workloads: impl IntoIterator<Item = Workload>,
         services: impl IntoIterator<Item = Service>,
     ) -> bool {
+        self.replace_received(workloads, services, None)
+    }
+
+    /// As [`Cache::replace`], with a state that was received then.
+    pub fn replace_received(
+        &self,
+        workloads: impl IntoIterator<Item = Workload>,
+        services: impl IntoIterator<Item = Service>,
+        received: Option<Instant>,
+    ) -> bool {
         let mailboxes = lock(&self.mailboxes);
         let before = self.snapshot.load_full();
         let mut draft = Draft::anew(&before, &self.node, &self.interner);
         workloads.into_iter().for_each(|w| draft.workload(w));
         services.into_iter().for_each(|s| draft.service(s));
-        let swapped = self.finish(mailboxes, draft, true);
+        let swapped = self.finish(mailboxes, draft, true, received);
         drop(before);
         lock(&self.interner).sweep();
         swapped
@@ -131,7 +143,7 @@ impl Cache {
         for name in delta.removed_policies {
             draft.remove_policy(&name);
         }
-        let swapped = self.finish(mailboxes, draft, false);
+        let swapped = self.finish(mailboxes, draft, false, delta.received);
         lock(&self.interner).maybe_sweep();
         swapped
     }
@@ -175,7 +187,13 @@ impl Cache {
     }
 
     /// Swaps the draft in and tells subscribers, if it differs from what was before.
-    fn finish(&self, mut mailboxes: MutexGuard<'_, Vec<Weak<Mailbox>>>, draft: Draft<'_>, whole: bool) -> bool {
+    fn finish(
+        &self,
+        mut mailboxes: MutexGuard<'_, Vec<Weak<Mailbox>>>,
+        draft: Draft<'_>,
+        whole: bool,
+        received: Option<Instant>,
+    ) -> bool {
         let change = draft.finish().map(|(next, change)| {
             self.snapshot.store(Arc::new(next));
             change
@@ -188,7 +206,8 @@ impl Cache {
         drop(state);
         let swapped = change.is_some();
         // Who waits for the first whole state is told of one that is empty, too.
-        tell(&mut mailboxes, &if first { Change::full() } else { change.unwrap_or_default() });
+        let change = if first { Change::full() } else { change.unwrap_or_default() };
+        tell(&mut mailboxes, &Change { received, ..change });
         swapped
     }
 }

@@ -1,6 +1,9 @@
 //! What has changed since a subscriber last asked.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
 
 use rustc_hash::FxHashSet;
 use tokio::sync::Notify;
@@ -19,6 +22,8 @@ pub struct Change {
     pub services: FxHashSet<Str>,
     /// Workloads that came, changed or went, by uid.
     pub workloads: FxHashSet<Str>,
+    /// When the oldest of what is in it was received, where its source says that.
+    pub received: Option<Instant>,
 }
 
 impl Change {
@@ -34,13 +39,15 @@ impl Change {
 
     /// Adds another change to this one; beyond a bound the sum is full.
     pub(crate) fn merge(&mut self, other: &Self) {
+        let received = self.received.into_iter().chain(other.received).min();
+        self.received = received;
         if self.full {
             return;
         }
         self.services.extend(other.services.iter().cloned());
         self.workloads.extend(other.workloads.iter().cloned());
         if other.full || self.services.len() + self.workloads.len() > MAX_NAMES {
-            *self = Self::full();
+            *self = Self { received, ..Self::full() };
         }
     }
 }

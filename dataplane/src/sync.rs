@@ -156,7 +156,6 @@ impl Sync {
     }
 
     fn program(&mut self, change: &Change) {
-        let received = self.status.as_ref().and_then(|status| status.take_unprogrammed());
         let mesh = Arc::clone(&*self.cache.load());
         let mut steps = self.plan.steps(&mesh, change);
         if change.full {
@@ -186,7 +185,7 @@ impl Sync {
                 None => drop(self.left_out.remove(&dialled)),
             }
         }
-        if let Some((status, received)) = self.status.as_ref().zip(received) {
+        if let Some((status, received)) = self.status.as_ref().zip(change.received) {
             status.programmed(received);
         }
         self.warned &= !self.left_out.is_empty();

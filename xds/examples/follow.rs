@@ -49,7 +49,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 _ = second.tick() => None,
             };
             // As soon as meshd could begin to program it.
-            if let Some(received) = change.as_ref().and_then(|_| status.take_unprogrammed()) {
+            if let Some(received) = change.as_ref().and_then(|change| change.received) {
                 known = received.elapsed();
             }
             if change.as_ref().is_some_and(|change| change.full) {

@@ -121,7 +121,7 @@ impl Session {
             Detail { code: tonic::Code::InvalidArgument.into(), message, details: Vec::new() }
         });
         let changed = match kind {
-            Kind::Address => self.apply_addresses(resources),
+            Kind::Address => self.apply_addresses(resources, received),
             Kind::Authorization => self.apply_policies(resources),
             Kind::Other => false,
         };
@@ -131,22 +131,22 @@ impl Session {
         DeltaDiscoveryRequest { type_url, response_nonce, error_detail, ..DeltaDiscoveryRequest::default() }
     }
 
-    fn apply_addresses(&mut self, mut resources: Resources) -> bool {
+    fn apply_addresses(&mut self, mut resources: Resources, received: Instant) -> bool {
         match std::mem::replace(&mut self.addresses, Awaited::Change) {
             Awaited::First => {
                 let (workloads, services) =
                     (std::mem::take(&mut resources.workloads), std::mem::take(&mut resources.services));
-                let changed = self.cache.replace(workloads, services);
+                let changed = self.cache.replace_received(workloads, services, Some(received));
                 self.status.synced();
-                self.change(resources, Vec::new()) || changed
+                self.change(resources, Vec::new(), received) || changed
             }
-            Awaited::Difference(unsent) => self.change(resources, unsent),
-            Awaited::Change => self.change(resources, Vec::new()),
+            Awaited::Difference(unsent) => self.change(resources, unsent, received),
+            Awaited::Change => self.change(resources, Vec::new(), received),
         }
     }
 
     /// Applies a response to what is held; of the names in `unsent`, those that it does not mention are gone.
-    fn change(&mut self, resources: Resources, unsent: Vec<Str>) -> bool {
+    fn change(&mut self, resources: Resources, unsent: Vec<Str>, received: Instant) -> bool {
         let Resources { workloads, services, versions, rejected, removed, .. } = resources;
         let mut gone = unsent;
         if !gone.is_empty() {
@@ -159,7 +159,8 @@ impl Session {
         }
         gone.extend(removed.iter().filter_map(|name| self.versions.name(name).cloned()));
         gone.iter().for_each(|name| self.versions.remove(name));
-        self.cache.apply(Delta { workloads, services, removed: gone, ..Delta::default() })
+        let received = Some(received);
+        self.cache.apply(Delta { workloads, services, removed: gone, received, ..Delta::default() })
     }
 
     fn apply_policies(&mut self, resources: Resources) -> bool {

@@ -3,9 +3,9 @@
 use std::{
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Instant, SystemTime},
 };
 
 use prometheus::{
@@ -58,9 +58,6 @@ pub struct Status {
     last_update: Gauge,
     applied: Histogram,
     propagation: Histogram,
-    /// When the oldest response came whose changes are not known to be programmed, in nanoseconds since `epoch`; 0 if there is none.
-    unprogrammed: AtomicU64,
-    epoch: Instant,
     synced: AtomicBool,
     last_error: Mutex<Option<String>>,
 }
@@ -95,8 +92,6 @@ impl Status {
                 "meshd_xds_propagation_seconds",
                 "From a response received to its changes programmed into the kernel's maps.",
             )?,
-            unprogrammed: AtomicU64::new(0),
-            epoch: Instant::now(),
             synced: AtomicBool::new(false),
             last_error: Mutex::new(None),
         })
@@ -117,16 +112,7 @@ impl Status {
         self.error().clone()
     }
 
-    /// Takes note of when the oldest response came whose changes have not been programmed, and forgets it.
-    ///
-    /// To be called after a change is known and before the snapshot to program is loaded; once that is programmed, the result
-    /// goes to [`Self::programmed`].
-    pub fn take_unprogrammed(&self) -> Option<Instant> {
-        let nanos = self.unprogrammed.swap(0, Relaxed);
-        (nanos != 0).then(|| self.epoch + Duration::from_nanos(nanos))
-    }
-
-    /// Notes that what came at `received` is now in the kernel's maps.
+    /// Notes that what came at `received` ([`cache::Change::received`]) is now in the kernel's maps.
     pub fn programmed(&self, received: Instant) {
         self.propagation.observe(received.elapsed().as_secs_f64());
     }
@@ -167,9 +153,6 @@ impl Status {
         self.applied.observe(received.elapsed().as_secs_f64());
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.last_update.set(now.as_secs_f64());
-        let nanos = u64::try_from(received.duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX).max(1);
-        // If there is one already it is older, and stays.
-        let _ = self.unprogrammed.compare_exchange(0, nanos, Relaxed, Relaxed);
     }
 
     fn error(&self) -> std::sync::MutexGuard<'_, Option<String>> {
@@ -213,19 +196,6 @@ impl Add<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_oldest_response_not_programmed_is_taken_once() {
-        let status = Status::register(&Registry::new()).unwrap();
-        assert_eq!(status.take_unprogrammed(), None);
-        let first = Instant::now();
-        status.applied(first);
-        status.applied(first + Duration::from_millis(1));
-        assert_eq!(status.take_unprogrammed(), Some(first));
-        assert_eq!(status.take_unprogrammed(), None);
-        status.programmed(first);
-        assert_eq!(status.propagation.get_sample_count(), 1);
-    }
 
     #[test]
     fn a_registry_takes_the_metrics_once() {

@@ -89,6 +89,26 @@ fn a_name_that_turns_from_workload_to_service_and_back_drops_the_old_one() {
 }
 
 #[test]
+fn a_change_says_when_the_oldest_of_it_was_received() {
+    let cache = cache();
+    let mut changes = cache.subscribe();
+    let first = Instant::now();
+    let at = |millis| Some(first + Duration::from_millis(millis));
+    cache.replace_received([pod("a", &["10.0.0.1"], &[])], [], at(0));
+    cache.apply(Delta { received: at(1), ..workloads([pod("b", &["10.0.0.2"], &[])]) });
+    assert_eq!(changes.pending().expect("a first state is a change").received, at(0));
+    for (name, millis) in [("c", 3), ("d", 2)] {
+        cache.apply(Delta { received: at(millis), ..workloads([pod(name, &[], &[])]) });
+    }
+    // Nobody is told of what changes nothing, nor of when it came.
+    cache.apply(Delta { received: at(1), ..workloads([pod("d", &[], &[])]) });
+    cache.apply(workloads([pod("e", &[], &[])]));
+    assert_eq!(changes.pending().expect("pods came").received, at(2));
+    cache.apply(workloads([pod("f", &[], &[])]));
+    assert_eq!(changes.pending().expect("a pod came").received, None);
+}
+
+#[test]
 fn every_address_of_a_workload_finds_it_ipv4_mapped_or_not() {
     let cache = cache();
     cache.apply(workloads([pod("a", &["10.0.0.1", "fd00::1", "::ffff:10.0.0.2"], &[])]));
