@@ -55,7 +55,7 @@ pub use self::{
 
 const TYPES: &str = "cannot read the kernel's types, /sys/kernel/btf/vmlinux";
 
-/// How long what went beside TCP may wait to be read before everything is taken out of the kernel.
+/// How long what went beside TCP may wait to be read before what saw to it is taken out of the kernel.
 pub const LAST_READS: Duration = Duration::from_secs(2);
 
 /// How open connections report.
@@ -182,7 +182,8 @@ impl Kernel {
         let mut guard = Guard { pins: pins.clone(), keep: options.keep, accelerator: None };
         let cgroup = cgroup::open(&options.cgroup)?;
         let types = btf::kernel()?;
-        let found = reuse::Found::look(&pins, options)?;
+        let mut found = reuse::Found::look(&pins, options)?;
+        found.older.quiesce(&pins, LAST_READS)?;
         let options = &Options {
             ring_slots: found.ring_slots.or(options.ring_slots),
             max_connections: found.max_connections.unwrap_or(options.max_connections),
@@ -198,6 +199,9 @@ impl Kernel {
         let steering = Steering::new(&ebpf, options)?;
         let waypoints = Waypoints::new(&ebpf)?;
         let accelerator = Accelerator::new(&ebpf)?;
+        if found.older.is_there() {
+            accelerator.all_have_left()?;
+        }
         metadata::attach(&mut ebpf, &cgroup, &pins, options.waypoint_metadata)?;
         guard.accelerator = Some(accelerator.clone());
         match options.accelerate {

@@ -2,6 +2,7 @@
 
 use std::{
     os::fd::{AsFd as _, OwnedFd},
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -117,6 +118,20 @@ impl Accelerator {
         self.state().settings.set(ACCELERATE, 0, 0).context("cannot have connections go by TCP")
     }
 
+    /// Notes that all that have joined have left: what they sent counts, and they do not join again.
+    pub(super) fn all_have_left(&self) -> Result<()> {
+        const WHAT: &str = "cannot tell joined sockets of another version";
+        let mut state = self.state();
+        for entry in state.joined.iter().collect::<Vec<_>>() {
+            let (cookie, value) = entry.context(WHAT)?;
+            let mut joined: Joined = transmute!(value);
+            joined.flags |= flags::LEAVING | flags::LEFT;
+            let value: [u8; size_of::<Joined>()] = transmute!(joined);
+            state.joined.insert(cookie, value, 0).context(WHAT)?;
+        }
+        Ok(())
+    }
+
     /// Joins what may join now.
     ///
     /// # Errors
@@ -192,9 +207,9 @@ impl Accelerator {
     }
 }
 
-/// As [`Accelerator::quiesce`], of what another process has left pinned.
-pub(super) fn quiesce_left(pins: &Pins, deadline: Duration) -> Result<bool> {
-    let (Ok(link), Ok(settings)) = (bpf::get(&pins.link(JOIN)), MapData::from_pin(pins.map(SETTINGS))) else {
+/// As [`Accelerator::quiesce`], of what another process has left pinned, its settings there.
+pub(super) fn quiesce_left(pins: &Pins, settings: &Path, deadline: Duration) -> Result<bool> {
+    let (Ok(link), Ok(settings)) = (bpf::get(&pins.link(JOIN)), MapData::from_pin(settings)) else {
         return Ok(true);
     };
     quiesce(&mut aya::maps::Map::Array(settings).try_into()?, &link, deadline)

@@ -1,9 +1,9 @@
 //! Maps of another version: what of them goes on in ours.
 
-use std::{os::fd::AsFd as _, path::PathBuf};
+use std::{os::fd::AsFd as _, path::PathBuf, time::Duration};
 
 use abi::{
-    maps::{ENDPOINTS, MANAGER, SERVICES, SIGNALLED, STORAGE},
+    maps::{ENDPOINTS, JOINED, MANAGER, SERVICES, SETTINGS, SIGNALLED, SOCKETS, STORAGE},
     storage::Storage,
 };
 use anyhow::{Context as _, Result};
@@ -13,19 +13,21 @@ use aya::{
     programs::{Iter, ProgramError},
 };
 
-use super::{bpf, explain, pins::Pins};
+use super::{accelerate, bpf, explain, links, pins::Pins};
 
 /// The program that copies socket storage.
 pub(super) const ITERATOR: &str = "carry";
 
 /// Maps whose entries are copied where keys and values have our sizes.
-const COPIED: [&str; 4] = [MANAGER, SIGNALLED, SERVICES, ENDPOINTS];
+const COPIED: [&str; 5] = [MANAGER, SIGNALLED, SERVICES, ENDPOINTS, JOINED];
 
 /// What another version has pinned.
 #[derive(Default)]
 pub(super) struct Older {
     directories: Vec<PathBuf>,
     storage: Option<MapData>,
+    /// Sockets of its map may have something to read that came beside TCP.
+    unread: bool,
 }
 
 impl Older {
@@ -36,12 +38,24 @@ impl Older {
             let map = MapData::from_pin(directory.join(STORAGE)).ok()?;
             (map.info().ok()?.map_type().ok()? == MapType::SkStorage).then_some(map)
         });
-        Self { directories, storage }
+        Self { directories, storage, unread: false }
     }
 
     /// Tells whether there are any.
     pub(super) fn is_there(&self) -> bool {
         !self.directories.is_empty()
+    }
+
+    /// Has what has joined under the other version go by TCP from now on, and waits until what came beside it was read. Nothing joins
+    /// there any more: those sockets will have left, with what they sent.
+    pub(super) fn quiesce(&mut self, pins: &Pins, deadline: Duration) -> Result<()> {
+        for directory in &self.directories {
+            self.unread |= !accelerate::quiesce_left(pins, &directory.join(SETTINGS), deadline)?;
+        }
+        if self.is_there() {
+            links::remove(pins, accelerate::JOIN).context("cannot remove a pin")?;
+        }
+        Ok(())
     }
 
     /// Opens the maps whose entries go on, by name.
@@ -70,10 +84,16 @@ impl Older {
         bpf::iterate(link.as_fd()).context("cannot iterate over socket storage")
     }
 
-    /// Removes them, and takes the program out of the kernel.
+    /// Removes them, and takes the program out of the kernel. A map of sockets that have something to read stays until the next start or removal.
     pub(super) fn remove(&self, ebpf: &mut Ebpf) -> Result<()> {
         for directory in &self.directories {
-            Pins::remove_directory(directory).with_context(|| format!("cannot remove {}", directory.display()))?;
+            let sockets = directory.join(SOCKETS);
+            if self.unread {
+                tracing::warn!("programs have not read all that came beside TCP: {} stays", sockets.display());
+            }
+            let kept = self.unread.then_some(sockets);
+            Pins::remove_directory(directory, kept.as_deref())
+                .with_context(|| format!("cannot remove {}", directory.display()))?;
             let from = directory.file_name().unwrap_or_default().display();
             tracing::info!(%from, to = abi::maps::VERSION, "another version was replaced; records that it had not read are lost");
         }

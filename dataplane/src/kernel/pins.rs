@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use abi::maps::SOCKETS;
+use abi::maps::{SETTINGS, SOCKETS};
 use anyhow::{Context as _, Result, bail};
 use aya::maps::MapData;
 use nix::{
@@ -110,7 +110,7 @@ impl Pins {
     /// # Errors
     /// As [`Pins::remove`], or the kernel refused to tell.
     pub fn uninstall(&self, deadline: Duration) -> Result<()> {
-        self.remove(accelerate::quiesce_left(self, deadline)?)
+        self.remove(accelerate::quiesce_left(self, &self.map(SETTINGS), deadline)?)
     }
 
     /// The id of the cgroup.
@@ -166,9 +166,9 @@ impl Pins {
             .collect()
     }
 
-    /// Unpins everything in a directory, and the directory.
-    pub(super) fn remove_directory(path: &Path) -> io::Result<()> {
-        remove(path, None)
+    /// Unpins everything in a directory but what is kept, and the directory if that is nothing.
+    pub(super) fn remove_directory(path: &Path, kept: Option<&Path>) -> io::Result<()> {
+        remove(path, kept)
     }
 }
 

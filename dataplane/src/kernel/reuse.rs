@@ -3,6 +3,7 @@
 use std::{fs, os::fd::AsFd as _, path::Path};
 
 use abi::{
+    joined::Joined,
     maps::{self as names, ASIDE, CURSORS, ENDPOINTS, RING, SERVICES, UNTOLD},
     steering::{EndpointKey, EndpointValue, ServiceKey, ServiceValue},
 };
@@ -75,7 +76,7 @@ impl Found {
                         path.display()
                     );
                     let directory = path.parent().context("a map has a directory")?;
-                    Pins::remove_directory(directory)
+                    Pins::remove_directory(directory, None)
                         .and_then(|()| fs::create_dir(directory))
                         .with_context(|| format!("cannot remove {}", directory.display()))?;
                     // Counters know how far a ring was read that is gone now.
@@ -159,6 +160,7 @@ impl Found {
             let copied = match *name {
                 SERVICES => copy::<{ size_of::<ServiceKey>() }, { size_of::<ServiceValue>() }>(old, ebpf, name),
                 ENDPOINTS => copy::<{ size_of::<EndpointKey>() }, { size_of::<EndpointValue>() }>(old, ebpf, name),
+                names::JOINED => copy::<8, { size_of::<Joined>() }>(old, ebpf, name),
                 _ => copy::<8, 4>(old, ebpf, name),
             };
             let left = copied.with_context(|| format!("cannot copy the map {name}"))?;

@@ -45,7 +45,7 @@ impl Segments {
     /// Removes what is pinned.
     pub(super) fn remove(pins: &Pins) -> Result<()> {
         let directory = pins.counters();
-        match Pins::remove_directory(&directory) {
+        match Pins::remove_directory(&directory, None) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(error).with_context(|| format!("cannot remove {}", directory.display()))
             }

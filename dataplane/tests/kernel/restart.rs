@@ -25,9 +25,15 @@ fn keeping(cgroup: &Path) -> Options {
 }
 
 /// Where everything of this cgroup is pinned.
-fn pins(cgroup: &Path) -> PathBuf {
+pub(crate) fn pins(cgroup: &Path) -> PathBuf {
     let id = fs::metadata(cgroup).expect("the test's cgroup").ino();
     Path::new("/sys/fs/bpf/meshd").join(id.to_string())
+}
+
+/// Makes what was left pinned that of version 0.
+pub(crate) fn as_of_another_version(cgroup: &Path) {
+    let maps = |version: u32| pins(cgroup).join(format!("maps-{version}"));
+    fs::rename(maps(maps::VERSION), maps(0)).expect("one file system");
 }
 
 fn link(cgroup: &Path, name: &str) -> u32 {
@@ -183,7 +189,7 @@ fn another_version_is_replaced_and_open_connections_go_on() {
         let before = world.wait_for("the connection", |r| r.kind == Kind::Established as u32 && is_outbound(r));
         drop(world);
         let maps = |version: &str| pins(cgroup).join(format!("maps-{version}"));
-        fs::rename(maps(&maps::VERSION.to_string()), maps("0")).expect("one file system");
+        as_of_another_version(cgroup);
         TcpStream::connect(vip).expect("still steered");
         drop(listener.accept().expect("answered"));
 

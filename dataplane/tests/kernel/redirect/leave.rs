@@ -12,6 +12,7 @@ use socket2::{SockRef, Socket};
 
 use super::{AFTER, accelerated, by_tcp, ends, exchange, goes_beside, join, pair};
 use crate::{
+    restart::{as_of_another_version, pins},
     sandbox::{DEADLINE, inside},
     world::{World, options, own_cookie},
 };
@@ -195,6 +196,50 @@ fn the_next_one_takes_joined_sockets_over() {
         assert!(!goes_beside(&mut other, &mut peer, 100), "without the flag joined sockets go by TCP");
         drop(last);
         exchange(&mut other, &mut peer, 100);
+    });
+}
+
+#[test]
+fn another_version_has_them_go_by_tcp_and_counts_what_went_beside() {
+    inside("redirect::leave::another_version_has_them_go_by_tcp_and_counts_what_went_beside", |cgroup| {
+        let options = dataplane::kernel::Options { accelerate: Some(AFTER), ..options(cgroup) };
+        for reads_in_time in [true, false] {
+            let first = World::with(&dataplane::kernel::Options { keep: true, ..options.clone() });
+            let (mut client, mut server) = pair("127.0.0.1:0");
+            let address = client.local_addr().expect("bound");
+            let messages = join(&first.kernel.accelerator(), &mut client, &mut server, 100);
+            client.write_all(&[5; 3000]).expect("open");
+            drop(first);
+            as_of_another_version(cgroup);
+            let mut got = [0; 3000];
+            let mut second = std::thread::scope(|scope| {
+                let second = scope.spawn(|| World::with(&options));
+                if reads_in_time {
+                    server.read_exact(&mut got).expect("it is there");
+                }
+                second.join().expect("it takes over")
+            });
+            let sockets = pins(cgroup).join("maps-0/SOCKETS");
+            assert_eq!(sockets.exists(), !reads_in_time, "{}", sockets.display());
+            if !reads_in_time {
+                server.read_exact(&mut got).expect("it still is there");
+            }
+            assert_eq!(got, [5; 3000]);
+            for _ in 0..2 * AFTER {
+                let accelerator = second.kernel.accelerator();
+                accelerator.join().expect("the kernel iterates");
+                accelerator.sweep().expect("readable");
+                assert!(!goes_beside(&mut client, &mut server, 100), "by TCP from now on");
+            }
+            // One that is new joins.
+            let (mut other, mut peer) = pair("127.0.0.1:0");
+            join(&second.kernel.accelerator(), &mut other, &mut peer, 100);
+            drop((client, server));
+            let sent = (messages + u64::from(2 * AFTER)) * 100;
+            let [out, inward] = ends(&mut second, address);
+            assert_eq!((out.sent, out.received), (sent + 3000, sent));
+            assert_eq!((inward.sent, inward.received), (sent, sent + 3000));
+        }
     });
 }
 
