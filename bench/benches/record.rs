@@ -113,7 +113,7 @@ fn progress(mesh: &Arc<cache::Cache>, live: u64, passes: usize, figures: &mut Fi
         let begin = Instant::now();
         recorder.begin_pass(age_ns);
         records.iter().for_each(|record| recorder.record(black_box(record.as_bytes())));
-        recorder.end_pass(true);
+        assert!(!recorder.end_pass(true), "every connection was shown");
         recorder.maintain(age_ns);
         begin.elapsed().as_secs_f64() * 1e6 / live as f64
     };

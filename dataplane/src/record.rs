@@ -241,7 +241,11 @@ impl Thread {
                 if !complete {
                     self.source.show_all();
                 }
-                self.recorder.end_pass(complete);
+                if self.recorder.end_pass(complete)
+                    && let Err(error) = self.remove_missed()
+                {
+                    tracing::warn!(error = format!("{error:#}"), "connections that ended unnoticed stay");
+                }
             }
             // Packets report, or telemetry is being detached.
             Ok(None) => {}
@@ -253,12 +257,27 @@ impl Thread {
     fn show(&mut self, mut snapshot: Snapshot) -> anyhow::Result<bool> {
         loop {
             let more = self.source.go_on(&mut snapshot)?;
+            let written = self.source.written();
             self.drain();
             self.take_quiet()?;
             if !more {
-                return Ok(snapshot.is_complete());
+                // A record that is still being written keeps those behind it, of this pass too.
+                return Ok(snapshot.is_complete() && self.source.has_read(&written));
             }
         }
+    }
+
+    /// Ends the connections that passes missed, once nothing is on its way that tells how they ended: a program that took note of an end may
+    /// not have come to write it, where its processor was taken from this machine for a while.
+    fn remove_missed(&mut self) -> anyhow::Result<()> {
+        self.source.wait_for_programs()?;
+        let written = self.source.written();
+        self.drain();
+        self.drain_aside()?;
+        if self.source.has_read(&written) {
+            self.recorder.remove_missed();
+        }
+        Ok(())
     }
 
     /// Takes those connections in which there is nothing new.

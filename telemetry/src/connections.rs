@@ -271,18 +271,26 @@ impl<T> Connections<T> {
         self.in_pass = true;
     }
 
-    /// Ends a pass and lists the connections that two complete passes in a row did not show, both begun after the connection was first
-    /// seen: they have ended unnoticed, and are to be removed.
-    ///
-    /// A Closed record that comes for one later is late: what it might have added is not counted.
-    pub fn end_pass(&mut self, complete: bool) -> Vec<u32> {
+    /// Ends a pass; tells whether [`Connections::missed`] has any after a complete one.
+    pub fn end_pass(&mut self, complete: bool) -> bool {
         self.in_pass = false;
         if !complete {
-            return Vec::new();
+            return false;
         }
         self.passes += 1;
-        let missed = |row: &Row<T>| self.passes.saturating_sub(row.seen) >= MISSED_PASSES;
-        self.rows.iter().filter(|(_, row)| missed(row)).map(|(slot, _)| slot as u32).collect()
+        self.rows.iter().any(|(_, row)| self.is_missed(row))
+    }
+
+    /// Lists the connections that two complete passes in a row did not show, both begun after the connection was first seen: they have
+    /// ended unnoticed, and are to be removed.
+    ///
+    /// A Closed record that comes for one later is late: what it might have added is not counted.
+    pub fn missed(&self) -> Vec<u32> {
+        self.rows.iter().filter(|(_, row)| self.is_missed(row)).map(|(slot, _)| slot as u32).collect()
+    }
+
+    fn is_missed(&self, row: &Row<T>) -> bool {
+        self.passes.saturating_sub(row.seen) >= MISSED_PASSES
     }
 
     /// Removes a connection that has ended unnoticed.

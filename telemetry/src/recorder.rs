@@ -230,9 +230,15 @@ impl Recorder {
         true
     }
 
-    /// Ends a pass. Only a complete one, which showed every socket, tells that what it did not show may be gone.
-    pub fn end_pass(&mut self, complete: bool) {
-        for some in self.connections.end_pass(complete).chunks(SAVED_AT_ONCE) {
+    /// Ends a pass. Only a complete one, which showed every socket and all of whose records were given, tells that what it did not show may
+    /// be gone: tells whether some is. Once all was read that the kernel was about to say by then, [`Recorder::remove_missed`] is to follow.
+    pub fn end_pass(&mut self, complete: bool) -> bool {
+        self.connections.end_pass(complete)
+    }
+
+    /// Counts the end of the connections that passes missed, and of which nothing has come since.
+    pub fn remove_missed(&mut self) {
+        for some in self.connections.missed().chunks(SAVED_AT_ONCE) {
             for slot in some {
                 let mut connection = self.connections.remove(&self.store, *slot);
                 self.metrics.vanished.inc();

@@ -23,5 +23,6 @@ mod refusals;
 mod restart;
 mod rights;
 mod services;
+mod stalled;
 mod stopped;
 mod waypoints;

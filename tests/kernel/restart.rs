@@ -2,26 +2,18 @@
 
 use std::{
     fs,
-    os::unix::fs::MetadataExt as _,
-    path::PathBuf,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use tests::{
-    Meshd, Sandbox, Scrape,
+    Meshd, Scrape,
     meshd::{ALL, uninstall},
     retry::{DEADLINE, eventually},
 };
 
 use crate::pair::{Pair, Truth, talk};
-
-/// Where everything of a test's cgroup is pinned.
-fn pins(sandbox: &Sandbox) -> Result<PathBuf> {
-    let id = fs::metadata(sandbox.cgroup()).context("the test's cgroup")?.ino();
-    Ok(PathBuf::from("/sys/fs/bpf/meshd").join(id.to_string()))
-}
 
 fn with<'a>(more: &[&'a str]) -> Vec<&'a str> {
     [ALL, more].concat()
@@ -43,7 +35,7 @@ fn a_killed_daemon_leaves_everything_and_an_ended_one_nothing() -> Result<()> {
     meshd.signal(Signal::SIGTERM)?;
     let status = meshd.ended(Duration::from_secs(5))?;
     ensure!(status.success(), "{status}: {}", meshd.log());
-    ensure!(!pins(sandbox)?.exists(), "{} is still there", pins(sandbox)?.display());
+    ensure!(!sandbox.pins()?.exists(), "{} is still there", sandbox.pins()?.display());
     assert_eq!(client.ask_to_fail(format_args!("connect c {service}"))?, "ENETUNREACH");
     client.close("a", server)?;
     client.close("b", server)
@@ -149,7 +141,7 @@ fn what_is_kept_goes_on_until_it_is_uninstalled() -> Result<()> {
 
     let said = uninstall(sandbox)?;
     ensure!(said.contains("removed") && said.contains(&sandbox.cgroup().display().to_string()), "{said}");
-    ensure!(!pins(sandbox)?.exists(), "{} is still there", pins(sandbox)?.display());
+    ensure!(!sandbox.pins()?.exists(), "{} is still there", sandbox.pins()?.display());
     assert_eq!(client.ask_to_fail(format_args!("connect c {service}"))?, "ENETUNREACH");
     let said = uninstall(sandbox)?;
     ensure!(said.contains("nothing"), "{said}");
@@ -171,7 +163,7 @@ fn a_second_daemon_is_refused_in_one_line_and_the_first_goes_on() -> Result<()> 
 #[test]
 fn what_belongs_to_a_cgroup_that_is_gone_is_removed() -> Result<()> {
     let (other, stale) = (Pair::new("stale-other")?, Pair::new("stale")?);
-    let left = pins(&stale.sandbox)?;
+    let left = stale.sandbox.pins()?;
     let mut meshd = Meshd::start(&stale.sandbox, &stale.mesh(), ALL)?;
     meshd.kill()?;
     drop(meshd);
@@ -243,11 +235,8 @@ fn another_version_takes_over_open_connections_and_their_counters() -> Result<()
     meshd.eventually(|s| Truth { opened: 2, closed: 1, there: 107, back: 0 }.is_shown(s))?;
     meshd.kill()?;
     client.send("a", 50, server)?;
-    let maps = fs::read_dir(pins(sandbox)?)?.filter_map(|entry| Some(entry.ok()?.path()));
-    let maps = maps.filter(|path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"maps-")));
-    let maps = maps.collect::<Vec<_>>();
-    ensure!(maps.len() == 1, "{maps:?}");
-    fs::rename(&maps[0], maps[0].with_file_name("maps-0")).context("making them another version's")?;
+    let maps = sandbox.pinned_maps()?;
+    fs::rename(&maps, maps.with_file_name("maps-0")).context("making them another version's")?;
 
     let meshd = Meshd::start(sandbox, &mesh, ALL)?;
     meshd.says("another version was replaced")?;

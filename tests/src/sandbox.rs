@@ -4,6 +4,7 @@ use std::{
     cell::Cell,
     fs::File,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{
         OnceLock,
@@ -105,6 +106,24 @@ impl Sandbox {
     /// Returns the cgroup that `meshd` attaches to and peers run in.
     pub fn cgroup(&self) -> &Path {
         self.cgroup.path()
+    }
+
+    /// Returns where everything of this cgroup is pinned, while it is.
+    pub fn pins(&self) -> Result<PathBuf> {
+        let id = self.cgroup().metadata().context("the test's cgroup")?.ino();
+        Ok(Path::new("/sys/fs/bpf/meshd").join(id.to_string()))
+    }
+
+    /// Returns where the maps are pinned.
+    pub fn pinned_maps(&self) -> Result<PathBuf> {
+        let pins = self.pins()?;
+        let entries = pins.read_dir().with_context(|| format!("{}", pins.display()))?;
+        let maps = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        let maps =
+            maps.filter(|path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"maps-")));
+        let maps = maps.collect::<Vec<_>>();
+        ensure!(maps.len() == 1, "maps of one version were expected: {maps:?}");
+        Ok(maps[0].clone())
     }
 
     /// Returns a directory for the test's files.

@@ -139,6 +139,17 @@ impl Rings {
         }
     }
 
+    /// Returns how far each ring is written, records that are being written included.
+    pub(super) fn written(&self) -> Vec<u64> {
+        (0..self.size.rings).map(|ring| self.taken(ring).load(Ordering::Acquire)).collect()
+    }
+
+    /// Tells whether each ring was read as far as that.
+    pub(super) fn has_read(&self, written: &[u64]) -> bool {
+        // Positions begin again after the last one.
+        self.positions.iter().zip(written).all(|(read, written)| read.wrapping_sub(*written).cast_signed() >= 0)
+    }
+
     /// Returns how far each ring was read.
     pub(super) fn positions(&self) -> &[u64] {
         &self.positions
@@ -311,10 +322,13 @@ mod tests {
         laid.take(0, 3);
         laid.commit(0, 0, 10);
         laid.commit(0, 2, 30);
+        let written = laid.rings.written();
         assert_eq!(laid.drain(), [10]);
         assert_eq!(laid.published(0), 1);
+        assert!(!laid.rings.has_read(&written));
         laid.commit(0, 1, 20);
         assert_eq!(laid.drain(), [20, 30]);
+        assert!(laid.rings.has_read(&written));
     }
 
     #[test]

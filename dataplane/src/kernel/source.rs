@@ -153,6 +153,16 @@ impl Source {
         self.ring.take(record)
     }
 
+    /// Returns how far each ring is written, records that are being written included.
+    pub fn written(&self) -> Vec<u64> {
+        self.ring.written()
+    }
+
+    /// Tells whether each ring was read as far as that.
+    pub fn has_read(&self, written: &[u64]) -> bool {
+        self.ring.has_read(written)
+    }
+
     /// Returns how far each ring was read.
     pub fn positions(&self) -> &[u64] {
         self.ring.positions()
@@ -342,7 +352,10 @@ impl Source {
     }
 
     /// Waits until no program runs any more that began before.
-    fn wait_for_programs(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// The kernel refused to wait.
+    pub fn wait_for_programs(&self) -> Result<()> {
         if sys::wait_for_programs().is_ok() {
             return Ok(());
         }
