@@ -24,6 +24,7 @@ mod sock;
 mod steering;
 mod storage;
 mod telemetry;
+mod walk;
 
 /// What the kernel reads as the licence of every program here.
 #[unsafe(link_section = "license")]

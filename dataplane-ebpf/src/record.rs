@@ -27,7 +27,7 @@ pub(crate) struct Bytes {
     pub(crate) received: u64,
 }
 
-/// Computes the payload totals of a socket that no one else changes now: its callback runs.
+/// Computes the payload totals of a socket that no one else changes now: its callback runs, or its lock is held.
 #[inline(always)]
 pub(crate) fn bytes(tcp: TcpSock, storage_flags: u32, storage_direction: u8, state: u8) -> Bytes {
     let counted = Counted {

@@ -10,14 +10,9 @@ use aya_ebpf::{
 #[btf_map]
 pub(crate) static STORAGE: SkStorage<Storage> = SkStorage::new();
 
-/// What an iterator over a socket storage map is given for each socket: `struct bpf_iter__bpf_sk_storage_map`.
-#[repr(C)]
-pub(crate) struct Visited<T> {
-    meta: *mut c_void,
-    map: *mut c_void,
-    pub(crate) sk: *mut c_void,
-    pub(crate) value: *mut T,
-}
+/// The socket storage of another version, while that is replaced; else empty.
+#[btf_map]
+pub(crate) static OLDER_STORAGE: SkStorage<Storage> = SkStorage::new();
 
 /// Finds a socket's storage.
 ///
@@ -25,8 +20,18 @@ pub(crate) struct Visited<T> {
 /// `sk` is a socket (or, in a socket program, the context) that the running program got from the kernel.
 #[inline(always)]
 pub(crate) unsafe fn find(sk: *mut c_void) -> Option<*mut Storage> {
+    // SAFETY: passed on from the caller.
+    unsafe { find_in(&STORAGE, sk) }
+}
+
+/// As [`find`], in this map.
+///
+/// # Safety
+/// As [`find`].
+#[inline(always)]
+pub(crate) unsafe fn find_in(map: &'static SkStorage<Storage>, sk: *mut c_void) -> Option<*mut Storage> {
     // SAFETY: passed on from the caller; the helper checks the rest.
-    let found = unsafe { bpf_sk_storage_get((&raw const STORAGE).cast_mut().cast(), sk, ptr::null_mut(), 0) };
+    let found = unsafe { bpf_sk_storage_get(ptr::from_ref(map).cast_mut().cast(), sk, ptr::null_mut(), 0) };
     (!found.is_null()).then_some(found.cast())
 }
 

@@ -3,7 +3,7 @@
 mod drain;
 mod monitor;
 
-use std::{fs::File, os::fd::AsFd, sync::Arc, time::Duration};
+use std::{fs::File, os::fd::AsFd, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use cache::{Cache, Node};
@@ -68,6 +68,7 @@ struct App {
     readiness: Arc<Readiness>,
     /// What is removed at the end, if anything is.
     pins: Option<Pins>,
+    proc: PathBuf,
 }
 
 impl App {
@@ -158,7 +159,7 @@ impl App {
         serve("admin port", ports.admin, serve::admin::router(admin), at_admin);
         memory::give_back();
         let pins = (flags.on_exit == OnExit::Detach).then_some(pins);
-        Ok(Self { tasks, control, monitor, readiness, pins })
+        Ok(Self { tasks, control, monitor, readiness, pins, proc: flags.proc.clone() })
     }
 }
 
@@ -187,6 +188,7 @@ fn options(flags: &Run) -> anyhow::Result<kernel::Options> {
         bpf_fs: flags.bpf_fs.clone(),
         keep: flags.on_exit == OnExit::Keep,
         proc: flags.proc.clone(),
+        walk_namespaces: false,
         progress: flags.progress.into(),
         report_interval: flags.report_interval,
         manage_all: flags.manage == Manage::All,

@@ -3,7 +3,6 @@
 mod adoption;
 mod metrics;
 pub(crate) mod namespace;
-mod process;
 mod roster;
 
 use std::{
@@ -26,10 +25,10 @@ use crate::{
     cli::Manage,
     health::{Condition, Readiness},
     kernel::{self, Kernel},
+    process::{self, Inode, Processes},
 };
 use adoption::Adoption;
 use metrics::Metrics;
-use process::{Inode, Processes};
 use roster::{Failures, Manager, Roster};
 
 /// How often known namespaces are checked for life and, while a workload's is missing, all processes are looked at.

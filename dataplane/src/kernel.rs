@@ -16,6 +16,7 @@ mod links;
 mod manager;
 mod map;
 mod metadata;
+mod namespaces;
 mod netns;
 mod object;
 mod pins;
@@ -28,6 +29,7 @@ mod source;
 mod steering;
 mod sys;
 mod telemetry;
+mod walk;
 mod waypoints;
 
 use std::{path::PathBuf, time::Duration};
@@ -36,6 +38,7 @@ use abi::maps as sizes;
 use anyhow::{Context as _, Result};
 use aya::{Btf, Ebpf};
 
+use self::namespaces::Namespaces;
 pub use self::{
     accelerate::{Accelerator, Joins},
     adopt::Adopter,
@@ -93,6 +96,8 @@ pub struct Options {
     pub progress: Progress,
     /// Least time between two progress records of one connection with [`Progress::Packet`].
     pub report_interval: Duration,
+    /// Sockets are walked over namespace by namespace, as on a kernel that lets no program walk over socket storage.
+    pub walk_namespaces: bool,
     /// Every namespace but the host's own is managed.
     pub manage_all: bool,
     /// Adopted connections count with the totals that TCP already had.
@@ -121,6 +126,7 @@ impl Default for Options {
             proc: PathBuf::from("/proc"),
             progress: Progress::Snapshot,
             report_interval: Duration::from_secs(5),
+            walk_namespaces: false,
             manage_all: false,
             adopt_history: false,
             accelerate: None,
@@ -183,22 +189,25 @@ impl Kernel {
         let cgroup = cgroup::open(&options.cgroup)?;
         let types = btf::kernel()?;
         let mut found = reuse::Found::look(&pins, options)?;
-        found.older.quiesce(&pins, LAST_READS)?;
+        found.older.quiesce(&pins, &options.proc, LAST_READS)?;
         let options = &Options {
             ring_slots: found.ring_slots.or(options.ring_slots),
             max_connections: found.max_connections.unwrap_or(options.max_connections),
             ..options.clone()
         };
         let left = telemetry::Telemetry::is_left(&pins);
-        let mut ebpf = object::load(options, &types, Some(&pins), found.older.carried_bytes())?;
-        found.older.carry(&mut ebpf)?;
+        let mut ebpf = object::load(options, &types, Some(&pins), &found.older)?;
+        let every = Namespaces::new(&options.proc, None, options.walk_namespaces);
+        found.older.carry(&mut ebpf, &every)?;
         found.copy(&ebpf)?;
         object::attach_steering(&mut ebpf, &cgroup, &pins)?;
-        let telemetry = telemetry::Telemetry::new(&ebpf)?;
         let manager = Manager::new(&ebpf)?;
+        let told = (!options.manage_all).then(|| manager.clone());
+        let namespaces = Namespaces::new(&options.proc, told, options.walk_namespaces);
+        let telemetry = telemetry::Telemetry::new(&ebpf, namespaces.clone())?;
         let steering = Steering::new(&ebpf, options)?;
         let waypoints = Waypoints::new(&ebpf)?;
-        let accelerator = Accelerator::new(&ebpf)?;
+        let accelerator = Accelerator::new(&ebpf, namespaces)?;
         if found.older.is_there() {
             accelerator.all_have_left()?;
         }
@@ -242,7 +251,7 @@ impl Kernel {
         found.forget_moved(&pins)?;
         if replaced {
             // Sockets that those saw.
-            found.older.carry(&mut kernel.ebpf)?;
+            found.older.carry(&mut kernel.ebpf, &every)?;
             found.older.remove(&mut kernel.ebpf)?;
         }
         Ok(kernel)
@@ -288,7 +297,7 @@ impl Kernel {
     }
 
     /// Loads and attaches the telemetry programs, if they are not attached already. Returns how open connections report now: by
-    /// packets where the kernel has no iterator over socket storage, with a warning.
+    /// packets where the kernel has no iterator that is of use for it, with a warning.
     ///
     /// # Errors
     /// A program was refused, which is explained; then none of them is attached.

@@ -18,6 +18,7 @@ pub mod memory;
 pub mod mesh;
 pub mod node;
 pub mod ports;
+mod process;
 pub mod record;
 pub mod rights;
 pub mod serve;

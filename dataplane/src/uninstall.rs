@@ -25,7 +25,7 @@ fn remove(flags: &Uninstall) -> anyhow::Result<String> {
     let cgroup = flags.cgroup.clone().map_or_else(|| kernel::find_cgroup_root(&flags.proc), Ok)?;
     Ok(match Pins::find(&flags.bpf_fs, &cgroup)? {
         Some(pins) => {
-            pins.uninstall(kernel::LAST_READS)?;
+            pins.uninstall(&flags.proc, kernel::LAST_READS)?;
             format!("removed everything that meshd had attached to {}", cgroup.display())
         }
         None => format!("meshd has nothing attached to {}", cgroup.display()),

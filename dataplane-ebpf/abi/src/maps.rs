@@ -6,6 +6,8 @@ pub const VERSION: u32 = 2;
 
 /// Socket storage, `Storage` by socket.
 pub const STORAGE: &str = "STORAGE";
+/// The socket storage of another version, while that is replaced.
+pub const OLDER_STORAGE: &str = "OLDER_STORAGE";
 /// Namespaces that mesh state manages: netns cookie (u64) to [`managed::MESH`]. User space alone writes it.
 pub const MANAGER: &str = "MANAGER";
 /// Namespaces that the CNI signal enrolled: netns cookie (u64) to [`managed::SIGNAL`]. connect4/6 alone write it.
@@ -104,6 +106,8 @@ pub mod setting {
     pub const QUIET: u32 = 10;
     /// 1 while the pass under way shows every connection, those with nothing new too.
     pub const WHOLE: u32 = 11;
+    /// 1 once a walk over the TCP sockets of a namespace has come to one with storage. The program writes it, user space sets it to 0.
+    pub const VISITED: u32 = 12;
     /// How many slots there are.
     pub const COUNT: u32 = 16;
 }

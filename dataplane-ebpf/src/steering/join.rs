@@ -1,4 +1,4 @@
-//! `iter/bpf_sk_storage_map`: connections between two sockets of this node find each other, and join once they have proved long.
+//! Connections between two sockets of this node find each other, and join once they have proved long.
 
 use core::ffi::c_void;
 
@@ -28,7 +28,8 @@ use crate::{
     globals::global,
     maps::{self, JOINED, SEEKERS, SOCKETS, setting},
     sock::TcpSock,
-    storage::{self, Visited},
+    storage,
+    walk::{Visited, VisitedTcp},
 };
 
 /// The socket is in the map.
@@ -43,7 +44,7 @@ const IN_FLIGHT: u32 = 1 << 24;
 /// How long a send beside TCP may be under way when the peer is told to leave.
 const UNDER_WAY_NS: u64 = 10_000_000;
 
-/// Looks at one socket: joins it if its peer is there, else lets its peer find it.
+/// A walk over the storage of all sockets.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/bpf_sk_storage_map")]
 pub(crate) extern "C" fn join(ctx: *mut Visited<Storage>) -> i32 {
@@ -53,14 +54,37 @@ pub(crate) extern "C" fn join(ctx: *mut Visited<Storage>) -> i32 {
         if sk.is_null() || kept.is_null() {
             return NEXT;
         }
-        match setting(ACCELERATE) {
-            0 => count_unread(sk, kept),
-            after => _ = look(sk, kept, after),
+        visit(sk, kept);
+    }
+    NEXT
+}
+
+/// A walk over the TCP sockets of one namespace. Not before Linux 6.5, where the kernel holds the lock of the visited socket in such a way that
+/// to put it into a map would wait for that.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/tcp")]
+pub(crate) extern "C" fn join_tcp(ctx: *mut VisitedTcp) -> i32 {
+    // SAFETY: as above.
+    unsafe {
+        if let Some((tcp, kept)) = VisitedTcp::kept(ctx) {
+            visit(tcp.socket(), kept);
         }
     }
     NEXT
 }
 
+#[inline(always)]
+unsafe fn visit(sk: *mut c_void, kept: *mut Storage) {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        match setting(ACCELERATE) {
+            0 => count_unread(sk, kept),
+            after => _ = look(sk, kept, after),
+        }
+    }
+}
+
+/// Looks at one socket: joins it if its peer is there, else lets its peer find it.
 #[inline(always)]
 unsafe fn look(sk: *mut c_void, kept: *mut Storage, after: u64) -> Option<()> {
     // SAFETY: passed on from the caller.

@@ -1,6 +1,6 @@
 //! `iter/tcp`: connections that were open before anyone watched get a storage and are watched from now on.
 
-use core::ffi::{c_int, c_void};
+use core::ffi::c_int;
 
 use abi::{
     Direction, TcpState,
@@ -27,6 +27,7 @@ use crate::{
     steering::signal,
     storage,
     telemetry::payload,
+    walk::VisitedTcp,
 };
 
 /// The kernel goes on to the next socket.
@@ -36,27 +37,16 @@ const IPPROTO_TCP: c_int = 6;
 /// The socket option that sets which callbacks a socket makes, in place of those before.
 const TCP_BPF_SOCK_OPS_CB_FLAGS: c_int = 1008;
 
-/// `struct bpf_iter__tcp`.
-#[repr(C)]
-pub(crate) struct Context {
-    meta: *mut c_void,
-    sk: *mut c_void,
-    uid: u32,
-}
-
 /// Adopts one socket of the namespace that the walk began in, unless it is watched already.
 ///
 /// The kernel holds the socket's lock meanwhile: what sock_ops programs see of it they have seen before, or will see after. So who makes
 /// a namespace managed first and walks then misses no connection and takes none twice, and a walk may be repeated.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/tcp")]
-pub(crate) extern "C" fn adopt(ctx: *mut Context) -> c_int {
+pub(crate) extern "C" fn adopt(ctx: *mut VisitedTcp) -> c_int {
     // SAFETY: the context and its socket are the kernel's, valid while the program runs.
     unsafe {
-        let sk = (*ctx).sk;
-        if !sk.is_null()
-            && let Some(tcp) = TcpSock::of(sk)
-        {
+        if let Some(tcp) = VisitedTcp::socket(ctx) {
             look(tcp);
         }
     }

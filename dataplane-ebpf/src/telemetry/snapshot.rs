@@ -1,4 +1,6 @@
-//! `iter/bpf_sk_storage_map`: the totals of every live connection, pulled by user space.
+//! The totals of every live connection, pulled by user space.
+
+use core::ffi::c_void;
 
 use abi::{
     Kind, TcpState,
@@ -9,16 +11,42 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 
 use crate::{
     maps,
-    record::{self, Event},
+    record::{self, Bytes, Event},
     ring,
     sock::TcpSock,
-    storage::{self, Visited},
+    storage,
+    walk::{Visited, VisitedTcp},
 };
 
 /// The kernel goes on to the next socket.
 const NEXT: i32 = 0;
 /// The kernel returns EAGAIN to user space, and comes back to the same socket when that reads on.
 const AGAIN: i32 = 1;
+
+/// A walk over the storage of all sockets.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/bpf_sk_storage_map")]
+pub(crate) extern "C" fn snapshot(ctx: *mut Visited<Storage>) -> i32 {
+    // SAFETY: the context and what it points to are the kernel's, valid while the program runs.
+    unsafe {
+        let (sk, kept) = ((*ctx).sk, (*ctx).value);
+        if sk.is_null() || kept.is_null() {
+            return NEXT;
+        }
+        show(sk, kept, record::bytes_unlocked)
+    }
+}
+
+/// A walk over the TCP sockets of one namespace.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/tcp")]
+pub(crate) extern "C" fn snapshot_tcp(ctx: *mut VisitedTcp) -> i32 {
+    // SAFETY: as above.
+    unsafe {
+        let locked = |tcp: TcpSock, flags, direction| record::bytes(tcp, flags, direction, tcp.state());
+        VisitedTcp::kept(ctx).map_or(NEXT, |(tcp, kept)| show(tcp.socket(), kept, locked))
+    }
+}
 
 /// Shows one socket, once a pass, in the ring. Of one that has had no segment since two passes ago, only the cookie is left for user
 /// space ([`maps::QUIET`]): there is nothing new, and most open connections of a node are like that. (The second pass is for what the first
@@ -30,21 +58,13 @@ const AGAIN: i32 = 1;
 /// Where user space has to empty the ring first, the same counting is done, and sockets that went meanwhile make others be missed. A walk
 /// that comes back to the socket at which it stopped has missed none (those that came only make it see some twice); if one has, user
 /// space repeats it. A socket shown is marked with the pass, and not shown again.
-#[unsafe(no_mangle)]
-#[unsafe(link_section = "iter/bpf_sk_storage_map")]
-pub(crate) extern "C" fn snapshot(ctx: *mut Visited<Storage>) -> i32 {
-    // SAFETY: the context is the kernel's.
-    unsafe { show(ctx) }
-}
-
+///
+/// # Safety
+/// The socket is the context's, the storage its own, and `bytes` computes payload totals as the walk allows.
 #[inline(always)]
-unsafe fn show(ctx: *mut Visited<Storage>) -> i32 {
-    // SAFETY: the context and what it points to are the kernel's, valid while the program runs.
+unsafe fn show(sk: *mut c_void, kept: *mut Storage, bytes: impl Fn(TcpSock, u32, u8) -> Bytes) -> i32 {
+    // SAFETY: passed on from the caller.
     unsafe {
-        let (sk, kept) = ((*ctx).sk, (*ctx).value);
-        if sk.is_null() || kept.is_null() {
-            return NEXT;
-        }
         let pass = maps::setting(PASS) as u32;
         if (*kept).flags & (flags::ESTABLISHED | flags::CLOSED) != flags::ESTABLISHED || (*kept).pass == pass {
             return NEXT;
@@ -75,7 +95,7 @@ unsafe fn show(ctx: *mut Visited<Storage>) -> i32 {
             error: 0,
             state,
             now_ns: bpf_ktime_get_ns(),
-            bytes: record::bytes_unlocked(tcp, before, (*kept).direction),
+            bytes: bytes(tcp, before, (*kept).direction),
         };
         if !ring::show(&event, tcp, kept) {
             return stop_at(cookie);

@@ -50,12 +50,12 @@ impl App {
             }
             error = ended.early() => Err(error),
         };
-        let pins = self.pins.clone();
+        let (pins, proc) = (self.pins.clone(), self.proc.clone());
         tokio::select! {
             () = self.drain() => result,
             name = signals.next() => {
                 tracing::warn!(signal = name, "ending at once");
-                if let Some(Err(error)) = pins.map(|pins| pins.uninstall(Duration::ZERO)) {
+                if let Some(Err(error)) = pins.map(|pins| pins.uninstall(&proc, Duration::ZERO)) {
                     tracing::warn!("{error:#}");
                 }
                 std::process::exit(130);

@@ -12,7 +12,7 @@ use nix::{
     sys::socket::{AddressFamily, SockFlag, SockType, SockaddrLike, SockaddrStorage, socket},
 };
 
-use super::process::Inode;
+use crate::process::Inode;
 
 /// What a visit found.
 #[derive(Clone, Debug, PartialEq, Eq)]

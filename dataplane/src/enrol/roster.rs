@@ -9,10 +9,8 @@ use std::{
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{
-    namespace::Seen,
-    process::{Holder, Inode, Processes},
-};
+use super::namespace::Seen;
+use crate::process::{Holder, Inode, Processes};
 
 /// A namespace this young is looked into with every pass: its addresses may be on their way.
 const YOUNG: Duration = Duration::from_secs(60);

@@ -1,7 +1,7 @@
 //! Socket redirect in the kernel: which connections join, how many have, and how it ends.
 
 use std::{
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::AsFd as _,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
@@ -18,17 +18,30 @@ use abi::{
 use anyhow::{Context as _, Result};
 use aya::{
     Btf, Ebpf,
-    maps::{Array, HashMap, MapData, PerCpuArray, SockHash},
-    programs::{Iter, ProgramError, SkMsg},
+    maps::{HashMap, MapData, PerCpuArray, SockHash},
+    programs::{ProgramError, SkMsg},
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 use zerocopy::transmute;
 
-use super::{bpf, explain, links, map::Handle, pins::Pins, sys};
+use super::{
+    bpf, explain, links,
+    map::Handle,
+    namespaces::Namespaces,
+    pins::Pins,
+    sys,
+    walk::{Form, Settings, Walker},
+};
 
 /// The program that sees what joined sockets send, and the one that finds who may join.
 pub(super) const MESSAGE: &str = "message";
-pub(super) const JOIN: &str = "join";
+pub(super) const JOIN: Form = Form {
+    storage: "join",
+    tcp: "join_tcp",
+    what: "joins sockets",
+    // Before, the kernel holds a lock that putting a socket into a map takes.
+    tcp_since: (6, 5),
+};
 
 /// How long a send may take that was under way when redirect was switched off.
 const UNDER_WAY: Duration = Duration::from_millis(10);
@@ -59,31 +72,33 @@ pub struct Joins {
 pub struct Accelerator(Arc<Mutex<State>>);
 
 struct State {
-    settings: Array<MapData, u64>,
+    settings: Settings,
     counters: PerCpu,
     joined: HashMap<MapData, u64, [u8; size_of::<Joined>()]>,
     sockets: Handle,
     storage: Handle,
-    link: Option<OwnedFd>,
+    namespaces: Namespaces,
+    walker: Option<Walker>,
     /// Sockets that the last sweep found gone.
     gone: FxHashSet<u64>,
 }
 
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("State").field("link", &self.link).field("gone", &self.gone).finish_non_exhaustive()
+        f.debug_struct("State").field("walker", &self.walker).field("gone", &self.gone).finish_non_exhaustive()
     }
 }
 
 impl Accelerator {
-    pub(super) fn new(ebpf: &Ebpf) -> Result<Self> {
+    pub(super) fn new(ebpf: &Ebpf, namespaces: Namespaces) -> Result<Self> {
         let state = State {
             settings: Handle::of(ebpf, SETTINGS)?.open()?,
             counters: Handle::of(ebpf, COUNTERS)?.open()?,
             joined: Handle::of(ebpf, JOINED)?.open()?,
             sockets: Handle::of(ebpf, SOCKETS)?,
             storage: Handle::of(ebpf, STORAGE)?,
-            link: None,
+            namespaces,
+            walker: None,
             gone: FxHashSet::default(),
         };
         Ok(Self(Arc::new(Mutex::new(state))))
@@ -98,15 +113,13 @@ impl Accelerator {
         let message: &SkMsg = ebpf.program(MESSAGE).context("it was loaded just now")?.try_into()?;
         bpf::attach_to_sockets(message.fd()?.as_fd(), state.sockets.duplicate()?.as_fd())
             .context("cannot attach the program that redirects messages")?;
-        load_join(ebpf, btf)?;
-        let join: &Iter = ebpf.program(JOIN).context("it was loaded just now")?.try_into()?;
-        let link = bpf::link_iterator(join.fd()?.as_fd(), Some(state.storage.duplicate()?.as_fd()))
-            .map_err(|error| explain::load(error.into(), "tie an iterator to the socket storage"))?;
-        links::remove(pins, JOIN).context("cannot remove a pin")?;
-        let path = pins.link(JOIN);
-        bpf::pin(link.as_fd(), &path).with_context(|| format!("cannot pin {}", path.display()))?;
+        let storage = state.storage.duplicate()?;
+        let walker = Walker::new(ebpf, btf, JOIN, storage.as_fd(), &state.namespaces)?;
+        forget_left(pins)?;
+        let path = pins.link(walker.name(JOIN));
+        bpf::pin(walker.link(), &path).with_context(|| format!("cannot pin {}", path.display()))?;
         state.settings.set(ACCELERATE, u64::from(after.max(1)), 0).context("cannot let connections join")?;
-        state.link = Some(link);
+        state.walker = Some(walker);
         Ok(())
     }
 
@@ -137,10 +150,8 @@ impl Accelerator {
     /// # Errors
     /// The kernel refused.
     pub fn join(&self) -> Result<()> {
-        match &self.state().link {
-            Some(link) => bpf::iterate(link.as_fd()).context("cannot iterate over socket storage"),
-            None => Ok(()),
-        }
+        let State { settings, walker, .. } = &mut *self.state();
+        walker.as_ref().map_or(Ok(()), |walker| walker.iterate(settings))
     }
 
     /// Returns what the programs counted.
@@ -197,9 +208,9 @@ impl Accelerator {
     /// The kernel refused.
     pub(super) fn quiesce(&self, deadline: Duration) -> Result<bool> {
         let mut state = self.state();
-        let State { settings, link, .. } = &mut *state;
-        let Some(link) = link else { return Ok(true) };
-        quiesce(settings, link, deadline)
+        let State { settings, walker, .. } = &mut *state;
+        let Some(walker) = walker else { return Ok(true) };
+        quiesce(settings, walker, deadline)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -207,15 +218,21 @@ impl Accelerator {
     }
 }
 
-/// As [`Accelerator::quiesce`], of what another process has left pinned, its settings there.
-pub(super) fn quiesce_left(pins: &Pins, settings: &Path, deadline: Duration) -> Result<bool> {
-    let (Ok(link), Ok(settings)) = (bpf::get(&pins.link(JOIN)), MapData::from_pin(settings)) else {
-        return Ok(true);
-    };
-    quiesce(&mut aya::maps::Map::Array(settings).try_into()?, &link, deadline)
+/// As [`Accelerator::quiesce`], of what another process has left pinned, its settings there. `proc` shows the host's processes.
+pub(super) fn quiesce_left(pins: &Pins, settings: &Path, proc: &Path, deadline: Duration) -> Result<bool> {
+    let over_storage = bpf::get(&pins.link(JOIN.storage)).map(|link| Walker::of(link, None));
+    let every = || Namespaces::new(proc, None, false);
+    let walker = over_storage.or_else(|_| bpf::get(&pins.link(JOIN.tcp)).map(|link| Walker::of(link, Some(every()))));
+    let (Ok(walker), Ok(settings)) = (walker, MapData::from_pin(settings)) else { return Ok(true) };
+    quiesce(&mut aya::maps::Map::Array(settings).try_into()?, &walker, deadline)
 }
 
-fn quiesce(settings: &mut Array<MapData, u64>, link: &OwnedFd, deadline: Duration) -> Result<bool> {
+/// Removes the pin of a program that joins.
+pub(super) fn forget_left(pins: &Pins) -> Result<()> {
+    [JOIN.storage, JOIN.tcp].into_iter().try_for_each(|name| links::remove(pins, name)).context("cannot remove a pin")
+}
+
+fn quiesce(settings: &mut Settings, walker: &Walker, deadline: Duration) -> Result<bool> {
     const SETTING: &str = "cannot have connections go by TCP";
     let begin = Instant::now();
     settings.set(ACCELERATE, 0, 0).context(SETTING)?;
@@ -223,7 +240,7 @@ fn quiesce(settings: &mut Array<MapData, u64>, link: &OwnedFd, deadline: Duratio
     pause(UNDER_WAY);
     loop {
         settings.set(UNREAD, 0, 0).context(SETTING)?;
-        bpf::iterate(link.as_fd()).context("cannot iterate over socket storage")?;
+        walker.iterate(settings)?;
         if settings.get(&UNREAD, 0).context(SETTING)? == 0 {
             return Ok(true);
         }
@@ -246,12 +263,4 @@ pub(super) fn load_message(ebpf: &mut Ebpf) -> Result<()> {
         Ok(()) | Err(ProgramError::AlreadyLoaded) => Ok(()),
         Err(error) => Err(explain::load(error.into(), "load the program that sees what sockets send")),
     }
-}
-
-/// Loads the program that joins.
-pub(super) fn load_join(ebpf: &mut Ebpf, btf: &Btf) -> Result<()> {
-    let program: &mut Iter = ebpf.program_mut(JOIN).context("there is no program that joins")?.try_into()?;
-    program
-        .load("bpf_sk_storage_map", btf)
-        .map_err(|error| explain::load(error.into(), "load the program that joins sockets"))
 }

@@ -1,6 +1,10 @@
 //! Maps of another version: what of them goes on in ours.
 
-use std::{os::fd::AsFd as _, path::PathBuf, time::Duration};
+use std::{
+    os::fd::AsFd as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use abi::{
     maps::{ENDPOINTS, JOINED, MANAGER, SERVICES, SETTINGS, SIGNALLED, SOCKETS, STORAGE},
@@ -10,13 +14,18 @@ use anyhow::{Context as _, Result};
 use aya::{
     Btf, Ebpf,
     maps::{MapData, MapType},
-    programs::{Iter, ProgramError},
 };
 
-use super::{accelerate, bpf, explain, links, pins::Pins};
+use super::{
+    accelerate, explain,
+    namespaces::Namespaces,
+    pins::Pins,
+    walk::{self, Form, Walker},
+};
 
 /// The program that copies socket storage.
-pub(super) const ITERATOR: &str = "carry";
+const CARRY: Form =
+    Form { storage: "carry", tcp: "carry_tcp", what: "carries socket storage over", tcp_since: explain::OLDEST };
 
 /// Maps whose entries are copied where keys and values have our sizes.
 const COPIED: [&str; 5] = [MANAGER, SIGNALLED, SERVICES, ENDPOINTS, JOINED];
@@ -25,7 +34,7 @@ const COPIED: [&str; 5] = [MANAGER, SIGNALLED, SERVICES, ENDPOINTS, JOINED];
 #[derive(Default)]
 pub(super) struct Older {
     directories: Vec<PathBuf>,
-    storage: Option<MapData>,
+    storage: Option<(PathBuf, MapData)>,
     /// Sockets of its map may have something to read that came beside TCP.
     unread: bool,
 }
@@ -35,8 +44,9 @@ impl Older {
     pub(super) fn look(pins: &Pins) -> Self {
         let directories = pins.other_maps();
         let storage = directories.iter().find_map(|directory| {
-            let map = MapData::from_pin(directory.join(STORAGE)).ok()?;
-            (map.info().ok()?.map_type().ok()? == MapType::SkStorage).then_some(map)
+            let path = directory.join(STORAGE);
+            let map = MapData::from_pin(&path).ok()?;
+            (map.info().ok()?.map_type().ok()? == MapType::SkStorage).then_some((path, map))
         });
         Self { directories, storage, unread: false }
     }
@@ -48,12 +58,12 @@ impl Older {
 
     /// Has what has joined under the other version go by TCP from now on, and waits until what came beside it was read. Nothing joins
     /// there any more: those sockets will have left, with what they sent.
-    pub(super) fn quiesce(&mut self, pins: &Pins, deadline: Duration) -> Result<()> {
+    pub(super) fn quiesce(&mut self, pins: &Pins, proc: &Path, deadline: Duration) -> Result<()> {
         for directory in &self.directories {
-            self.unread |= !accelerate::quiesce_left(pins, &directory.join(SETTINGS), deadline)?;
+            self.unread |= !accelerate::quiesce_left(pins, &directory.join(SETTINGS), proc, deadline)?;
         }
         if self.is_there() {
-            links::remove(pins, accelerate::JOIN).context("cannot remove a pin")?;
+            accelerate::forget_left(pins)?;
         }
         Ok(())
     }
@@ -66,22 +76,21 @@ impl Older {
 
     /// Returns how much of a socket's storage goes on, bytes.
     pub(super) fn carried_bytes(&self) -> u32 {
-        let old = self.storage.as_ref().and_then(|map| map.info().ok()).map_or(0, |info| info.value_size());
+        let old = self.storage.as_ref().and_then(|(_, map)| map.info().ok()).map_or(0, |info| info.value_size());
         old.min(size_of::<Storage>() as u32)
     }
 
-    /// Gives every socket that has a storage of the other version one of ours, unless it has.
-    pub(super) fn carry(&self, ebpf: &mut Ebpf) -> Result<()> {
-        let Some(storage) = &self.storage else { return Ok(()) };
+    /// Returns where the socket storage of the other version is pinned.
+    pub(super) fn storage(&self) -> Option<&Path> {
+        self.storage.as_ref().map(|(path, _)| path.as_path())
+    }
+
+    /// Gives every socket that has a storage of the other version one of ours, unless it has. `every` namespace may have such sockets.
+    pub(super) fn carry(&self, ebpf: &mut Ebpf, every: &Namespaces) -> Result<()> {
+        let Some((_, storage)) = &self.storage else { return Ok(()) };
         let btf = Btf::from_sys_fs().context("cannot read the kernel's types, /sys/kernel/btf/vmlinux")?;
-        let program: &mut Iter = ebpf.program_mut(ITERATOR).context("there is no program that carries")?.try_into()?;
-        match program.load("bpf_sk_storage_map", &btf) {
-            Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
-            Err(error) => return Err(explain::load(error.into(), "load what carries socket storage over")),
-        }
-        let link = bpf::link_iterator(program.fd()?.as_fd(), Some(storage.fd().as_fd()))
-            .map_err(|error| explain::load(error.into(), "tie an iterator to socket storage of another version"))?;
-        bpf::iterate(link.as_fd()).context("cannot iterate over socket storage")
+        let walker = Walker::new(ebpf, &btf, CARRY, storage.fd().as_fd(), every)?;
+        walker.iterate(&mut walk::settings(ebpf)?)
     }
 
     /// Removes them, and takes the program out of the kernel. A map of sockets that have something to read stays until the next start or removal.
@@ -97,10 +106,9 @@ impl Older {
             let from = directory.file_name().unwrap_or_default().display();
             tracing::info!(%from, to = abi::maps::VERSION, "another version was replaced; records that it had not read are lost");
         }
-        let program: &mut Iter = ebpf.program_mut(ITERATOR).context("there is no program that carries")?.try_into()?;
-        match program.unload() {
-            Ok(()) | Err(ProgramError::NotLoaded) => Ok(()),
-            Err(error) => Err(error).context("cannot unload what carries socket storage over"),
+        for name in [CARRY.storage, CARRY.tcp] {
+            walk::unload(ebpf, name)?;
         }
+        Ok(())
     }
 }

@@ -5,6 +5,8 @@ use std::{fmt::Write as _, io};
 use anyhow::{Error, anyhow};
 use aya::programs::ProgramError;
 
+use crate::rights;
+
 /// The oldest kernel that the programs are known to load on.
 pub(super) const OLDEST: (u32, u32) = (6, 1);
 
@@ -18,8 +20,12 @@ pub(super) fn load(error: Error, what: &str) -> Error {
     let (release, version) = kernel_version();
     let reason = match errno {
         Some(libc::EPERM | libc::EACCES) if verdict.as_deref().is_none_or(str::is_empty) => {
-            "the kernel does not permit it; run as root, or with CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON and CAP_SYS_ADMIN"
-                .to_owned()
+            if rights::missing().is_ok_and(|missing| missing.is_empty()) {
+                "this kernel permits it to nobody".to_owned()
+            } else {
+                "the kernel does not permit it; run as root, or with CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON and CAP_SYS_ADMIN"
+                    .to_owned()
+            }
         }
         Some(libc::ENOMEM) => {
             "the kernel has no memory for it, or the limit of locked memory is too low (ulimit -l)".to_owned()

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    os::{fd::AsFd as _, unix::net::UnixDatagram},
+    os::{fd::AsFd, unix::net::UnixDatagram},
     path::Path,
     thread,
 };
@@ -17,12 +17,20 @@ use super::{explain, sys};
 /// # Errors
 /// The file is no network namespace, or may not be entered (`CAP_SYS_ADMIN`).
 pub fn netns_cookie(namespace: &File) -> Result<u64> {
+    Ok(cookies(&[namespace])?[0])
+}
+
+/// As [`netns_cookie`], of several.
+pub(super) fn cookies(namespaces: &[impl AsFd + Sync]) -> Result<Vec<u64>> {
     // Entering concerns one thread only; one of our own ends with it.
     thread::scope(|scope| {
-        let entered = scope.spawn(|| -> Result<u64> {
-            sys::enter_netns(namespace.as_fd())
-                .map_err(|error| explain::load(error.into(), "enter a network namespace to identify it"))?;
-            current()
+        let entered = scope.spawn(|| {
+            let enter = |namespace: &_| -> Result<u64> {
+                sys::enter_netns(AsFd::as_fd(namespace))
+                    .map_err(|error| explain::load(error.into(), "enter a network namespace to identify it"))?;
+                current()
+            };
+            namespaces.iter().map(enter).collect()
         });
         entered.join().expect("nothing in that thread panics")
     })

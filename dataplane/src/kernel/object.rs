@@ -13,19 +13,22 @@ use aya::{
 };
 use zerocopy::IntoBytes as _;
 
-use super::{Options, btf, explain, links, netns, pins::Pins, reuse, ring};
+use super::{Options, btf, carry::Older, explain, links, netns, pins::Pins, reuse, ring};
 
 /// The programs as the build script made them.
 pub(super) static BYTES: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/programs.o"));
 
 /// Makes the maps, or opens those that are pinned, and tells the programs what they have to know; none of them is in the kernel yet.
-/// Without pins the maps are made to be tried out. `carried_bytes` is how much of a storage of another version goes on.
-pub(super) fn load(options: &Options, types: &btf::Types, pins: Option<&Pins>, carried_bytes: u32) -> Result<Ebpf> {
+/// Without pins the maps are made to be tried out. `older` is another version, the storage of whose sockets goes on.
+pub(super) fn load(options: &Options, types: &btf::Types, pins: Option<&Pins>, older: &Older) -> Result<Ebpf> {
     let size = ring::Size::of(options)?;
-    let globals = Globals { carried_bytes, ..globals(options, types, size)? };
+    let globals = Globals { carried_bytes: older.carried_bytes(), ..globals(options, types, size)? };
     let mut loader = EbpfLoader::new();
     for (name, pins) in reuse::PINNED.into_iter().zip(std::iter::repeat(pins)) {
         pins.map(|pins| loader.map_pin_path(name, pins.map(name)));
+    }
+    if let Some(path) = older.storage() {
+        loader.map_pin_path(sizes::OLDER_STORAGE, path);
     }
     loader
         .btf(None)

@@ -105,12 +105,12 @@ impl Pins {
             .with_context(|| format!("cannot remove {}", self.0.directory.display()))
     }
 
-    /// As [`Pins::remove`], after waiting for what came beside TCP to be read.
+    /// As [`Pins::remove`], after waiting for what came beside TCP to be read. `proc` shows the host's processes.
     ///
     /// # Errors
     /// As [`Pins::remove`], or the kernel refused to tell.
-    pub fn uninstall(&self, deadline: Duration) -> Result<()> {
-        self.remove(accelerate::quiesce_left(self, &self.map(SETTINGS), deadline)?)
+    pub fn uninstall(&self, proc: &Path, deadline: Duration) -> Result<()> {
+        self.remove(accelerate::quiesce_left(self, &self.map(SETTINGS), proc, deadline)?)
     }
 
     /// The id of the cgroup.

@@ -5,7 +5,15 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use aya::{Btf, Ebpf};
 
-use super::{Options, accelerate, adopt, btf, cgroup, explain, netns, object, telemetry};
+use super::{
+    Options,
+    accelerate::{self, JOIN},
+    adopt, btf,
+    carry::Older,
+    cgroup, explain, netns, object,
+    telemetry::SNAPSHOT,
+    walk,
+};
 use crate::rights;
 
 /// One thing that meshd needs or profits from.
@@ -27,6 +35,10 @@ pub struct Check {
 
 const STEERING: &str = "no connect to a service address is steered, and meshd does not start";
 const TELEMETRY: &str = "no connection is observed: --monitoring does not start";
+const NAMESPACES: &str =
+    "open connections are found namespace by namespace, which takes the longer the more pods and connections there are";
+const BY_PACKETS: &str =
+    "open connections report by their packets: idle ones are not seen, and two programs run per packet";
 const NEWER: &str = "run Linux 6.1 or newer";
 const RIGHTS: &str = "run as root, or with CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON, CAP_SYS_ADMIN and CAP_SYS_PTRACE";
 
@@ -123,7 +135,7 @@ fn programs(proc: &Path) -> Vec<Check> {
         ring_slots: Some(16),
         ..Options::default()
     };
-    let loaded = btf::kernel().and_then(|types| object::load(&small, &types, None, 0));
+    let loaded = btf::kernel().and_then(|types| object::load(&small, &types, None, &Older::default()));
     let mut ebpf = match loaded {
         Ok(ebpf) => ebpf,
         Err(error) => return vec![check("maps", Err(error), STEERING, RIGHTS)],
@@ -134,8 +146,14 @@ fn programs(proc: &Path) -> Vec<Check> {
         let made = if costs == PACKET { optional } else { check };
         checks.push(made(name, found.map_err(|error| explain::load(error, "load it")), costs, NEWER));
     }
-    let costs = "open connections report by their packets: idle ones are not seen, and two programs run per packet";
-    checks.push(optional("iterator over socket storage", iterator(&mut ebpf), costs, "run Linux 5.9 or newer"));
+    let (costs, remedy) = match open(&mut ebpf) {
+        Ok(_) => (
+            NAMESPACES,
+            "run a kernel that lets programs iterate over the elements of a map, as Linux does unless it is hardened",
+        ),
+        Err(_) => (BY_PACKETS, NEWER),
+    };
+    checks.push(optional("iterator over socket storage", iterator(&mut ebpf), costs, remedy));
     let costs = "connections older than meshd, or than their pod's enrolment, are not seen";
     checks.push(optional("iterator over TCP sockets", older(&mut ebpf), costs, NEWER));
     let costs = "--accelerate does not work";
@@ -150,18 +168,26 @@ fn programs(proc: &Path) -> Vec<Check> {
 
 fn redirect(ebpf: &mut Ebpf) -> Result<String> {
     accelerate::load_message(ebpf)?;
-    accelerate::load_join(ebpf, &Btf::from_sys_fs().context("cannot read the kernel's types")?)?;
+    let btf = kernel_types()?;
+    walk::load_storage(ebpf, &btf, JOIN).or_else(|_| walk::load_tcp(ebpf, &btf, JOIN))?;
     Ok("loads".to_owned())
 }
 
 fn older(ebpf: &mut Ebpf) -> Result<String> {
-    let btf = Btf::from_sys_fs().context("cannot read the kernel's types")?;
-    adopt::load(ebpf, &btf)?;
+    adopt::load(ebpf, &kernel_types()?)?;
     Ok("loads".to_owned())
 }
 
 fn iterator(ebpf: &mut Ebpf) -> Result<String> {
-    let btf = Btf::from_sys_fs().context("cannot read the kernel's types")?;
-    telemetry::load_iterator(ebpf, &btf)?;
+    walk::load_storage(ebpf, &kernel_types()?, SNAPSHOT)?;
     Ok("loads".to_owned())
+}
+
+/// What there is in its place.
+fn open(ebpf: &mut Ebpf) -> Result<()> {
+    walk::load_tcp(ebpf, &kernel_types()?, SNAPSHOT)
+}
+
+fn kernel_types() -> Result<Btf> {
+    Btf::from_sys_fs().context("cannot read the kernel's types")
 }

@@ -1,7 +1,7 @@
 //! Everything that the record thread reads.
 
 use std::{
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::AsFd as _,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -24,10 +24,11 @@ use super::{
     snapshot::Snapshot,
     steering,
     sys::{self, Mapping},
+    walk::Walker,
 };
 
-/// Slot in which telemetry leaves the iterator's link while it is attached.
-pub(super) type Iterator = Arc<Mutex<Option<Arc<OwnedFd>>>>;
+/// Slot in which telemetry leaves what walks over connections while it is attached.
+pub(super) type Iterator = Arc<Mutex<Option<Arc<Walker>>>>;
 
 /// The kernel's counters, by the numbers in [`counter`].
 pub type Counters = [u64; counter::COUNT as usize];
@@ -184,15 +185,19 @@ impl Source {
     /// # Errors
     /// The kernel refused.
     pub fn snapshot(&mut self) -> Result<Option<Snapshot>> {
-        let Some(link) = self.iterator.lock().unwrap_or_else(PoisonError::into_inner).clone() else { return Ok(None) };
+        let Some(walker) = self.iterator.lock().unwrap_or_else(PoisonError::into_inner).clone() else {
+            return Ok(None);
+        };
         // A socket that was never shown has pass 0.
         self.pass = self.pass.checked_add(1).unwrap_or(1);
         self.settings.set(setting::PASS, u64::from(self.pass), 0).context("cannot number the pass")?;
-        for (slot, value) in [(setting::STOPPED, 0), (setting::QUIET, 0), (setting::WHOLE, self.whole.into())] {
+        for (slot, value) in
+            [(setting::STOPPED, 0), (setting::VISITED, 0), (setting::QUIET, 0), (setting::WHOLE, self.whole.into())]
+        {
             self.settings.set(slot, value, 0).context("cannot begin a pass")?;
         }
         self.whole = false;
-        Snapshot::begin(link).map(Some)
+        Snapshot::begin(&walker).map(Some)
     }
 
     /// Has the next pass show every connection.
@@ -205,12 +210,7 @@ impl Source {
     /// # Errors
     /// The kernel refused; the pass is not complete.
     pub fn go_on(&mut self, pass: &mut Snapshot) -> Result<bool> {
-        let settings = &mut self.settings;
-        pass.go_on(|| {
-            let missed = settings.get(&setting::STOPPED, 0).context("cannot tell how the walk went")? != 0;
-            settings.set(setting::STOPPED, 0, 0).context("cannot begin a walk")?;
-            Ok(missed)
-        })
+        pass.go_on(&mut self.settings)
     }
 
     /// Hands over the cookies of connections in which the pass under way found nothing new since it last went on, and makes room for more.

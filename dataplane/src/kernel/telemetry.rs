@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::AsFd as _,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -11,42 +11,48 @@ use anyhow::{Context as _, Result};
 use aya::{
     Btf, Ebpf,
     maps::{Array, MapData},
-    programs::{Iter, Program},
+    programs::Program,
 };
 
 use super::{
     Progress,
     adopt::{self, Adopter},
-    bpf, explain, links,
+    explain, links,
     map::Handle,
+    namespaces::Namespaces,
     object,
     pins::Pins,
     source,
+    walk::{Form, Walker},
 };
 
 /// In the order in which they are attached: who makes entries comes after who ends them.
 const PROGRAMS: [&str; 2] = ["lifecycle", "release"];
 const PACKET_PROGRAMS: [&str; 2] = ["packet_ingress", "packet_egress"];
-const ITERATOR: &str = "snapshot";
+/// The program that shows open connections.
+pub(super) const SNAPSHOT: Form =
+    Form { storage: "snapshot", tcp: "snapshot_tcp", what: "shows open connections", tcp_since: explain::OLDEST };
 
 /// Every one of them.
-pub(super) const ALL: [&str; 6] =
-    [PROGRAMS[0], PROGRAMS[1], ITERATOR, adopt::ITERATOR, PACKET_PROGRAMS[0], PACKET_PROGRAMS[1]];
+pub(super) const ALL: [&str; 7] =
+    [PROGRAMS[0], PROGRAMS[1], SNAPSHOT.storage, SNAPSHOT.tcp, adopt::ITERATOR, PACKET_PROGRAMS[0], PACKET_PROGRAMS[1]];
 
 /// Which of them are attached.
 pub(super) struct Telemetry {
     settings: Array<MapData, u64>,
     storage: Handle,
+    namespaces: Namespaces,
     iterator: source::Iterator,
     adopter: Adopter,
     attached: Option<Progress>,
 }
 
 impl Telemetry {
-    pub(super) fn new(ebpf: &Ebpf) -> Result<Self> {
+    pub(super) fn new(ebpf: &Ebpf, namespaces: Namespaces) -> Result<Self> {
         Ok(Self {
             settings: Handle::of(ebpf, SETTINGS)?.open()?,
             storage: Handle::of(ebpf, STORAGE)?,
+            namespaces,
             iterator: Arc::new(Mutex::new(None)),
             adopter: Adopter::new(ebpf)?,
             attached: None,
@@ -86,9 +92,9 @@ impl Telemetry {
         }
         let progress = match wanted {
             Progress::Packet => Progress::Packet,
-            Progress::Snapshot => match self.link_iterator(ebpf, btf) {
-                Ok(link) => {
-                    *self.iterator.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(link));
+            Progress::Snapshot => match self.walker(ebpf, btf) {
+                Ok(walker) => {
+                    *self.iterator.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(walker));
                     Progress::Snapshot
                 }
                 Err(error) => {
@@ -119,7 +125,11 @@ impl Telemetry {
         self.adopter.detach();
         let settings = self.settings.set(TELEMETRY, 0, 0).context("cannot switch the noting of connects off");
         *self.iterator.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        for name in PACKET_PROGRAMS.iter().chain(PROGRAMS.iter().rev()).chain([&ITERATOR, &adopt::ITERATOR]) {
+        for name in PACKET_PROGRAMS.iter().chain(PROGRAMS.iter().rev()).chain([
+            &SNAPSHOT.storage,
+            &SNAPSHOT.tcp,
+            &adopt::ITERATOR,
+        ]) {
             if let Err(error) = links::remove(pins, name) {
                 tracing::warn!("the program {name} could not be detached: {error}");
             }
@@ -128,21 +138,9 @@ impl Telemetry {
         settings
     }
 
-    fn link_iterator(&self, ebpf: &mut Ebpf, btf: &Btf) -> Result<OwnedFd> {
-        load_iterator(ebpf, btf)?;
-        let program: &Iter = ebpf.program(ITERATOR).context("it was loaded just now")?.try_into()?;
-        let storage = self.storage.duplicate()?;
-        bpf::link_iterator(program.fd()?.as_fd(), Some(storage.as_fd()))
-            .map_err(|error| explain::load(error.into(), "tie the iterator to the socket storage"))
+    fn walker(&self, ebpf: &mut Ebpf, btf: &Btf) -> Result<Walker> {
+        Walker::new(ebpf, btf, SNAPSHOT, self.storage.duplicate()?.as_fd(), &self.namespaces)
     }
-}
-
-/// Loads the iterator.
-pub(super) fn load_iterator(ebpf: &mut Ebpf, btf: &Btf) -> Result<()> {
-    let program: &mut Iter = ebpf.program_mut(ITERATOR).context("there is no iterator")?.try_into()?;
-    program
-        .load("bpf_sk_storage_map", btf)
-        .map_err(|error| explain::load(error.into(), "load the iterator over socket storage"))
 }
 
 /// Takes a program out of the kernel. That it was not there is fine.

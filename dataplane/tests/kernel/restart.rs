@@ -167,7 +167,11 @@ fn uninstalling_leaves_nothing_and_disturbs_nobody() {
         find().expect_err("a daemon runs");
         drop(running);
         assert!(pins(cgroup).join("links/lifecycle").exists());
-        find().expect("it may be locked").expect("there is something").uninstall(Duration::ZERO).expect("root may");
+        find()
+            .expect("it may be locked")
+            .expect("there is something")
+            .uninstall(Path::new("/proc"), Duration::ZERO)
+            .expect("root may");
         assert!(!pins(cgroup).exists());
         assert!(find().expect("nobody has it").is_none());
         TcpStream::connect("10.96.0.1:80").expect_err("no route");

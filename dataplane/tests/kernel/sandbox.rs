@@ -61,10 +61,20 @@ pub(crate) fn inside(test: &str, body: impl FnOnce(&Path)) {
     assert!(output.status.success() && words.contains("1 passed"), "{test} failed");
 }
 
-/// Moves this thread, and those it will start, into a new network namespace.
+/// Moves this thread, and those it will start, into a new network namespace. As in a pod there is a process in it, which ends with the cgroup:
+/// by their processes namespaces are found.
+#[expect(clippy::zombie_processes, reason = "what is left in the cgroup is killed with it")]
 pub(crate) fn new_namespace() {
     unshare(CloneFlags::CLONE_NEWNET).expect("root may make a network namespace");
     ip("link set lo up");
+    let null = Stdio::null;
+    Command::new("sleep")
+        .arg("infinity")
+        .stdin(null())
+        .stdout(null())
+        .stderr(null())
+        .spawn()
+        .expect("sleep is installed");
 }
 
 /// Runs `ip` in this thread's namespace.

@@ -13,46 +13,46 @@ use nix::{
 use rustc_hash::FxHashMap;
 
 /// A network namespace while it lives: the inode behind `/proc/PID/ns/net`. It is used again once the namespace is gone.
-pub(super) type Inode = u64;
+pub(crate) type Inode = u64;
 
 /// The processes of the host.
 #[derive(Debug)]
-pub(super) struct Processes {
+pub(crate) struct Processes {
     root: PathBuf,
     directory: OwnedFd,
 }
 
 /// What one look at all processes gave.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(crate) struct Found {
     /// Some process of each namespace.
-    pub(super) namespaces: FxHashMap<Inode, u32>,
+    pub(crate) namespaces: FxHashMap<Inode, u32>,
     /// Processes whose namespace we may not see.
-    pub(super) denied: usize,
+    pub(crate) denied: usize,
 }
 
 /// A process that keeps a namespace alive. The descriptor stands for the process, not for its number, so that another
 /// process of the same number is never taken for it.
 #[derive(Debug)]
-pub(super) struct Holder {
+pub(crate) struct Holder {
     directory: OwnedFd,
     inode: Inode,
 }
 
 impl Processes {
     /// Opens a mounted proc file system.
-    pub(super) fn open(root: &Path) -> io::Result<Self> {
+    pub(crate) fn open(root: &Path) -> io::Result<Self> {
         let directory = open(root, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
         Ok(Self { root: root.to_owned(), directory })
     }
 
     /// Returns the namespace of the host's first process.
-    pub(super) fn host(&self) -> io::Result<Inode> {
+    pub(crate) fn host(&self) -> io::Result<Inode> {
         namespace_of(&self.directory, "1/ns/net")
     }
 
     /// Looks at every process. A process that ends meanwhile, or is a zombie, has no namespace.
-    pub(super) fn look(&self) -> io::Result<Found> {
+    pub(crate) fn look(&self) -> io::Result<Found> {
         let mut found = Found::default();
         let mut link = String::new();
         for entry in std::fs::read_dir(&self.root)? {
@@ -71,7 +71,7 @@ impl Processes {
     }
 
     /// Takes hold of a process that was seen in a namespace; an error if it has left it.
-    pub(super) fn holder(&self, pid: u32, inode: Inode) -> io::Result<Holder> {
+    pub(crate) fn holder(&self, pid: u32, inode: Inode) -> io::Result<Holder> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let directory = openat(&self.directory, pid.to_string().as_str(), flags, Mode::empty())?;
         let holder = Holder { directory, inode };
@@ -81,19 +81,19 @@ impl Processes {
 
 impl Holder {
     /// Tells whether the process still lives in the namespace.
-    pub(super) fn holds(&self) -> bool {
+    pub(crate) fn holds(&self) -> bool {
         namespace_of(&self.directory, "ns/net").is_ok_and(|inode| inode == self.inode)
     }
 
     /// Opens the namespace, to enter it.
-    pub(super) fn open(&self) -> io::Result<OwnedFd> {
+    pub(crate) fn open(&self) -> io::Result<OwnedFd> {
         let namespace = openat(&self.directory, "ns/net", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
         if fstat(&namespace)?.st_ino == self.inode { Ok(namespace) } else { Err(io::ErrorKind::NotFound.into()) }
     }
 }
 
 /// Returns the namespace of the calling thread.
-pub(super) fn own() -> io::Result<Inode> {
+pub(crate) fn own() -> io::Result<Inode> {
     let own = open("/proc/thread-self", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
     namespace_of(&own, "ns/net")
 }
@@ -106,13 +106,13 @@ fn namespace_of(directory: impl AsFd, link: &str) -> io::Result<Inode> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use std::{fs, os::unix::fs::symlink, path::Path};
 
     use super::Processes;
 
     /// Adds a process to a made-up proc tree.
-    pub(in crate::enrol) fn process(root: &Path, pid: u32, inode: u64) {
+    pub(crate) fn process(root: &Path, pid: u32, inode: u64) {
         let ns = root.join(pid.to_string()).join("ns");
         fs::create_dir_all(&ns).unwrap();
         symlink(format!("net:[{inode}]"), ns.join("net")).unwrap();
