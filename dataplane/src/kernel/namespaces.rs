@@ -4,7 +4,7 @@ use std::{
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -70,11 +70,19 @@ impl Namespaces {
         self.0.instead
     }
 
+    /// Lets go of all of them: nobody walks for a while.
+    pub(super) fn forget(&self) {
+        *self.known() = Known::default();
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Lists those that are managed, or were when a connection was opened that is still there. They are looked for anew unless that was done
     /// so lately.
     pub(super) fn list(&self, lately: Duration) -> Result<Vec<Arc<Namespace>>> {
-        let State { proc, manager, known, .. } = &*self.0;
-        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        let (State { proc, manager, .. }, mut known) = (&*self.0, self.known());
         if known.looked.is_none_or(|looked| looked.elapsed() >= lately) {
             known.look(proc).with_context(|| format!("cannot look for network namespaces in {}", proc.display()))?;
         }

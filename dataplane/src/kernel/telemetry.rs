@@ -125,6 +125,7 @@ impl Telemetry {
         self.adopter.detach();
         let settings = self.settings.set(TELEMETRY, 0, 0).context("cannot switch the noting of connects off");
         *self.iterator.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.namespaces.forget();
         for name in PACKET_PROGRAMS.iter().chain(PROGRAMS.iter().rev()).chain([
             &SNAPSHOT.storage,
             &SNAPSHOT.tcp,

@@ -17,7 +17,7 @@ use std::{
 };
 
 use abi::{Record, maps::counter};
-use dataplane::kernel::{Accelerator, Options};
+use dataplane::kernel::{Accelerator, Kernel, Options};
 
 use tests::EventStream;
 
@@ -179,6 +179,36 @@ fn a_short_connection_stays_with_tcp() {
         }
         assert_eq!(world.counter(counter::JOINED), 0);
     });
+}
+
+#[test]
+fn where_namespaces_are_walked_over_connections_leave_tcp_too() {
+    inside("redirect::where_namespaces_are_walked_over_connections_leave_tcp_too", |cgroup| {
+        let options = Options { accelerate: Some(AFTER), walk_namespaces: true, ..options(cgroup) };
+        if linux() < (6, 5) {
+            let refused = Kernel::load(&options).err().expect("it would wait for itself");
+            assert!(format!("{refused:#}").contains("older than 6.5"), "{refused:#}");
+            return;
+        }
+        let mut world = World::with(&options);
+        let accelerator = world.kernel.accelerator();
+        let (mut client, mut server) = pair("127.0.0.1:0");
+        let address = client.local_addr().expect("bound");
+        let messages = join(&accelerator, &mut client, &mut server, 1000);
+        assert!(goes_beside(&mut client, &mut server, 1000));
+        drop((client, server));
+        let sent = (messages + 1) * 1000;
+        for end in ends(&mut world, address) {
+            assert_eq!(end.sent.max(end.received), sent, "{end:#?}");
+        }
+    });
+}
+
+/// The first two numbers of the running kernel's release.
+fn linux() -> (u32, u32) {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("proc is mounted");
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().expect("a number"));
+    (numbers.next().expect("one"), numbers.next().expect("two"))
 }
 
 /// Two namespaces may have the same addresses and ports: sequence numbers tell who is whose peer.

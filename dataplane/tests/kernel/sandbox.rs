@@ -3,7 +3,7 @@
 use std::{
     env, fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -63,18 +63,17 @@ pub(crate) fn inside(test: &str, body: impl FnOnce(&Path)) {
 
 /// Moves this thread, and those it will start, into a new network namespace. As in a pod there is a process in it, which ends with the cgroup:
 /// by their processes namespaces are found.
-#[expect(clippy::zombie_processes, reason = "what is left in the cgroup is killed with it")]
 pub(crate) fn new_namespace() {
+    drop(new_pod());
+}
+
+/// As [`new_namespace`]; returns the process.
+pub(crate) fn new_pod() -> Child {
     unshare(CloneFlags::CLONE_NEWNET).expect("root may make a network namespace");
     ip("link set lo up");
     let null = Stdio::null;
-    Command::new("sleep")
-        .arg("infinity")
-        .stdin(null())
-        .stdout(null())
-        .stderr(null())
-        .spawn()
-        .expect("sleep is installed");
+    let mut sleep = Command::new("sleep");
+    sleep.arg("86400").stdin(null()).stdout(null()).stderr(null()).spawn().expect("sleep is installed")
 }
 
 /// Runs `ip` in this thread's namespace.
