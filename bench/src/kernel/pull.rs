@@ -105,7 +105,7 @@ fn programs(meshd: &Meshd<'_>, seconds: u32, held: &mut [Worker]) -> Result<(f64
     let begin = counting.read(meshd.pid())?;
     let Cost { shown, quiet, .. } = cost(meshd, seconds, || touch(held))?;
     let programs = counting.read(meshd.pid())?.since(&begin);
-    let walk = programs.iter().filter(|p| p.name == "snapshot");
+    let walk = programs.iter().filter(|p| p.name.starts_with("snapshot"));
     let (runs, ns): (u64, u64) = walk.fold((0, 0), |sum, p| (sum.0 + p.runs, sum.1 + p.ns));
     Ok((runs as f64 / (shown + quiet), ns as f64 / 1e3 / (shown + quiet)))
 }
