@@ -68,8 +68,8 @@ lint: setup
 
 bench: require-root setup
 	$(CARGO) build --locked --release --package dataplane --package bench --bins
-	$(CARGO) bench --locked --package bench
-	$(or $(CARGO_TARGET_DIR),target)/release/kernel
+	failed=0; $(CARGO) bench --locked --package bench || failed=1; \
+		$(or $(CARGO_TARGET_DIR),target)/release/kernel || failed=1; exit $$failed
 
 clean:
 	$(CARGO) clean
