@@ -11,7 +11,8 @@ use std::{
     os::{fd::AsFd as _, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use abi::maps::{SETTINGS, SOCKETS};
@@ -32,6 +33,8 @@ const COUNTERS: &str = "counters";
 /// Between a map's name and a number.
 const MOVED: &str = "-moved-";
 const SWITCHES: &str = "switches";
+/// How long one daemon may look at the pins of another at most.
+const LOOKED_AT: Duration = Duration::from_secs(1);
 
 /// The pins of one cgroup, locked. All handles share the lock; the last one gives it back.
 #[derive(Clone, Debug)]
@@ -55,12 +58,15 @@ impl Pins {
         mount::ensure(bpf_fs)?;
         let ours = bpf_fs.join(OURS);
         let directory = ours.join(id.to_string());
+        let begin = Instant::now();
         let lock = loop {
             fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
             match lock(&directory) {
                 Ok(Some(lock)) => break lock,
                 // It was removed between two calls.
                 Ok(None) => {}
+                // Others that start look for a moment whether it was left behind.
+                Err(Errno::EWOULDBLOCK) if begin.elapsed() < LOOKED_AT => pause(),
                 Err(Errno::EWOULDBLOCK) => bail!(
                     "another meshd serves the cgroup {} ({} is locked): end it first",
                     cgroup.display(),
@@ -186,6 +192,11 @@ impl Drop for Claimed {
 
 fn maps_of(version: u32) -> String {
     format!("{MAPS}{version}")
+}
+
+#[expect(clippy::disallowed_methods, reason = "the kernel has no lock that is waited for, for so long")]
+fn pause() {
+    thread::sleep(Duration::from_millis(10));
 }
 
 /// The id by which the kernel knows a cgroup: the inode of its directory.
