@@ -5,6 +5,7 @@ mod queries;
 use std::{
     ops::ControlFlow,
     sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -18,6 +19,8 @@ pub use queries::Queries;
 
 /// How often the ring is emptied; the kernel wakes us earlier if it fills up.
 const WAKE: Duration = Duration::from_millis(20);
+/// How often it is emptied while a pass walks over sockets.
+const MEANWHILE: Duration = Duration::from_millis(5);
 /// How often series are retired, lines handed over, and the kernel's counters read.
 const MAINTAIN: Duration = Duration::from_millis(100);
 /// How often that is done while nothing is attached.
@@ -256,7 +259,7 @@ impl Thread {
 
     fn show(&mut self, mut snapshot: Snapshot) -> anyhow::Result<bool> {
         loop {
-            let more = self.source.go_on(&mut snapshot)?;
+            let more = self.beside(|| snapshot.go_on())??;
             let written = self.source.written();
             self.drain();
             self.take_quiet()?;
@@ -265,6 +268,26 @@ impl Thread {
                 return Ok(snapshot.is_complete() && self.source.has_read(&written));
             }
         }
+    }
+
+    /// Has something done by another thread, and reads the rings meanwhile: a walk over many sockets takes longer than they may wait.
+    fn beside<T: Send>(&mut self, what: impl FnOnce() -> T + Send) -> anyhow::Result<T> {
+        let (done, is_done) = sync_channel(1);
+        thread::scope(|scope| {
+            let walk = thread::Builder::new().name("walk".into());
+            walk.spawn_scoped(scope, move || done.send(what())).context("no thread to walk in")?;
+            loop {
+                match is_done.recv_timeout(MEANWHILE) {
+                    Ok(result) => return Ok(result),
+                    Err(RecvTimeoutError::Timeout) => {
+                        self.drain();
+                        self.drain_aside()?;
+                    }
+                    // It has panicked, which leaving this scope does, too.
+                    Err(RecvTimeoutError::Disconnected) => anyhow::bail!("a walk broke off"),
+                }
+            }
+        })
     }
 
     /// Ends the connections that passes missed, once nothing is on its way that tells how they ended: a program that took note of an end may

@@ -14,7 +14,7 @@ use abi::{
 use anyhow::{Context as _, Result};
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, MapData, MapError, PerCpuArray},
+    maps::{HashMap, MapData, MapError, PerCpuArray},
 };
 
 use super::{
@@ -24,7 +24,7 @@ use super::{
     snapshot::Snapshot,
     steering,
     sys::{self, Mapping},
-    walk::Walker,
+    walk::{Settings, Walker},
 };
 
 /// Slot in which telemetry leaves what walks over connections while it is attached.
@@ -77,7 +77,9 @@ pub struct Source {
     untold: Entries,
     sums: HashMap<MapData, [u8; size_of::<SumKey>()], [u8; size_of::<Sum>()]>,
     counters: PerCpuArray<MapData, Counters>,
-    settings: Array<MapData, u64>,
+    settings: Settings,
+    /// The settings again, for those who walk.
+    walked: Handle,
     manager: HashMap<MapData, u64, u32>,
     signalled: HashMap<MapData, u64, u32>,
     steering: Arc<steering::Used>,
@@ -102,7 +104,8 @@ impl Source {
         iterator: Iterator,
         steering: Arc<steering::Used>,
     ) -> Result<Self> {
-        let settings: Array<_, u64> = Handle::of(ebpf, sizes::SETTINGS)?.open()?;
+        let walked = Handle::of(ebpf, sizes::SETTINGS)?;
+        let settings: Settings = walked.open()?;
         // Sockets may be marked with the passes of a daemon before.
         let pass = settings.get(&setting::PASS, 0).context("cannot read the number of the last pass")? as u32;
         let quiet = Handle::of(ebpf, sizes::QUIET)?.duplicate()?;
@@ -120,6 +123,7 @@ impl Source {
             sums: Handle::of(ebpf, sizes::SUMS)?.open()?,
             counters: Handle::of(ebpf, sizes::COUNTERS)?.open()?,
             settings,
+            walked,
             manager: Handle::of(ebpf, sizes::MANAGER)?.open()?,
             signalled: Handle::of(ebpf, sizes::SIGNALLED)?.open()?,
             steering,
@@ -197,20 +201,12 @@ impl Source {
             self.settings.set(slot, value, 0).context("cannot begin a pass")?;
         }
         self.whole = false;
-        Snapshot::begin(&walker).map(Some)
+        Snapshot::begin(&walker, self.walked.open()?).map(Some)
     }
 
     /// Has the next pass show every connection.
     pub fn show_all(&mut self) {
         self.whole = true;
-    }
-
-    /// Goes on with a pass, whose records are in the ring then; tells whether there is more to show.
-    ///
-    /// # Errors
-    /// The kernel refused; the pass is not complete.
-    pub fn go_on(&mut self, pass: &mut Snapshot) -> Result<bool> {
-        pass.go_on(&mut self.settings)
     }
 
     /// Hands over the cookies of connections in which the pass under way found nothing new since it last went on, and makes room for more.

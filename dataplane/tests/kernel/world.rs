@@ -98,7 +98,7 @@ impl World {
         let mut quiet = Vec::new();
         let mut pass = self.source.snapshot().expect("the kernel iterates").expect("an iterator is attached");
         loop {
-            let more = self.source.go_on(&mut pass).expect("the kernel goes on");
+            let more = pass.go_on().expect("the kernel goes on");
             self.drain();
             self.source.quiet(&mut |cookie| quiet.push(cookie)).expect("settings can be changed");
             if !more {
