@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicU32, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -21,21 +21,27 @@ use crate::process::{Inode, Processes};
 pub(super) struct Namespace {
     file: OwnedFd,
     cookie: u64,
-    /// The last walk came to a socket that has storage, or there was none yet.
-    used: AtomicBool,
+    /// How many walks in a row came to no socket that has storage.
+    without: AtomicU32,
 }
+
+/// So many walks without a socket tell that there is none: one that runs beside another may take what that found for its own.
+const UNUSED: u32 = 3;
 
 impl Namespace {
     pub(super) fn file(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
 
-    pub(super) fn set_used(&self, used: bool) {
-        self.used.store(used, Relaxed);
+    /// Takes note of a walk, which has come to a socket that has storage, or not.
+    pub(super) fn walked(&self, visited: bool) {
+        let without = if visited { 0 } else { self.without.load(Relaxed).saturating_add(1) };
+        self.without.store(without, Relaxed);
     }
 
+    /// Tells whether a walk may come to a socket that has storage, as far as the last ones tell.
     fn is_used(&self) -> bool {
-        self.used.load(Relaxed)
+        self.without.load(Relaxed) < UNUSED
     }
 }
 
@@ -107,7 +113,7 @@ impl Known {
             new.filter_map(|(inode, pid)| Some((*inode, processes.holder(*pid, *inode).ok()?.open().ok()?))).unzip();
         let cookies = netns::cookies(&files)?;
         for ((inode, file), cookie) in inodes.into_iter().zip(files).zip(cookies) {
-            self.all.insert(inode, Arc::new(Namespace { file, cookie, used: AtomicBool::new(true) }));
+            self.all.insert(inode, Arc::new(Namespace { file, cookie, without: AtomicU32::new(0) }));
         }
         self.looked = Some(Instant::now());
         Ok(())

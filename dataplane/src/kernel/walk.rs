@@ -113,7 +113,7 @@ impl Walker {
                 settings.set(VISITED, 0, 0).context(WHAT)?;
                 sys::enter_netns(namespace.file()).context("cannot enter a network namespace")?;
                 bpf::iterate(self.link.as_fd()).context(WHAT)?;
-                namespace.set_used(settings.get(&VISITED, 0).context(WHAT)? != 0);
+                namespace.walked(settings.get(&VISITED, 0).context(WHAT)? != 0);
             }
             Ok(())
         })
@@ -159,7 +159,7 @@ impl Walks {
     pub(super) fn over(&mut self, settings: &mut Settings) -> Result<bool> {
         const WHAT: &str = "cannot tell whether a namespace is used";
         if let Some(Begun { namespace: Some(namespace), .. }) = self.begun.pop() {
-            namespace.set_used(settings.get(&VISITED, 0).context(WHAT)? != 0);
+            namespace.walked(settings.get(&VISITED, 0).context(WHAT)? != 0);
             settings.set(VISITED, 0, 0).context(WHAT)?;
         }
         Ok(self.begun.is_empty() && self.left.is_empty())
