@@ -8,16 +8,23 @@ mod host;
 mod script;
 
 use std::{
+    fs,
     io::{self, Read as _, Write as _},
     net::{Shutdown, TcpStream},
+    path::Path,
     thread,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use nix::sys::stat::fstat;
 use socket2::SockRef;
 
-use crate::{event_stream::EventStream, pattern::Pattern};
+use crate::{
+    event_stream::EventStream,
+    pattern::Pattern,
+    retry::{DEADLINE, eventually},
+};
 pub use host::Host;
 use script::{Ending, Script, Side, Step, Words};
 
@@ -107,13 +114,14 @@ impl End {
                     self.stream.shutdown(Shutdown::Write).context("ending to write")
                 }
             }
-            // What a reset overtakes is counted by one end and not by the other. So all is acknowledged by then: by the answer, which
-            // acknowledges what was said last, and by acknowledging the answer at once.
+            // What a reset overtakes is counted by one end and not by the other. So all is acknowledged by then: the answer at once, and for the
+            // rest it is waited. (An answer beside TCP acknowledges nothing.)
             Ending::Reset { by } if by == self.side => {
                 say(&self.stream, &mut self.out, Words::FEW)?;
                 hear(&self.stream, &mut self.into, Words::FEW)?;
                 let socket = SockRef::from(&*self.stream);
                 socket.set_tcp_quickack(true).context("acknowledging")?;
+                eventually(DEADLINE, || is_acknowledged(&self.stream))?;
                 socket.set_linger(Some(Duration::ZERO)).context("resetting")
             }
             Ending::Reset { .. } => {
@@ -133,6 +141,20 @@ impl End {
         ensure!(read == 0, "{read} bytes too many");
         Ok(())
     }
+}
+
+/// Says that the other end's TCP has acknowledged all that was sent, as `/proc/net/tcp` has it of the socket's inode.
+fn is_acknowledged(stream: &TcpStream) -> Result<()> {
+    const QUEUES: usize = 4;
+    const INODE: usize = 9;
+    let inode = fstat(stream).context("examining the socket")?.st_ino.to_string();
+    let list = if stream.local_addr()?.is_ipv6() { "tcp6" } else { "tcp" };
+    let list = fs::read_to_string(Path::new("/proc/thread-self/net").join(list)).context("the list of sockets")?;
+    let mut sockets = list.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let socket = sockets.find(|socket| socket.get(INODE) == Some(&&*inode)).context("the socket is not listed")?;
+    let waiting = socket[QUEUES].split(':').next();
+    ensure!(waiting == Some("00000000"), "{waiting:?} bytes (hexadecimal) are not acknowledged");
+    Ok(())
 }
 
 fn say(mut stream: &EventStream, pattern: &mut Pattern, words: Words) -> Result<()> {
