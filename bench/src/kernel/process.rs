@@ -1,20 +1,15 @@
 //! What the kernel says about a process.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use anyhow::{Context as _, Result};
+use nix::{time::clock_getcpuclockid, unistd::Pid};
 
-/// Returns the processor time that all threads of a process have had, seconds (`/proc/PID/task/*/schedstat`).
+/// Returns the processor time that a process has had, with threads that have ended, seconds.
 pub fn cpu(pid: u32) -> Result<f64> {
-    let directory = format!("/proc/{pid}/task");
-    let mut ns = 0.0;
-    for task in fs::read_dir(&directory).with_context(|| format!("listing {directory}"))? {
-        let path = task.with_context(|| format!("listing {directory}"))?.path().join("schedstat");
-        // A thread may end between being listed and being read.
-        let text = fs::read_to_string(path).unwrap_or_default();
-        ns += text.split(' ').next().and_then(|v| v.parse::<f64>().ok()).unwrap_or_default();
-    }
-    Ok(ns / 1e9)
+    let pid = Pid::from_raw(pid.try_into().context("a process's number")?);
+    let clock = clock_getcpuclockid(pid).context("the processor time of a process")?;
+    Ok(Duration::from(clock.now().context("the processor time of a process")?).as_secs_f64())
 }
 
 /// Returns a field of `/proc/PID/status` that is in KiB (`VmRSS`), as MiB.
